@@ -1,2 +1,64 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""FreeBSD netdump(4): Scapy layers, and recovery of kernel dumps from captures."""
+"""FreeBSD netdump(4): Scapy layers, and recovery of kernel dumps from captures.
+
+Importing the package imports nothing else: each name below loads its module when it is
+first used, because Scapy takes longer to import than a dump takes to recover.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .layers import KernelDumpHeader as KernelDumpHeader
+    from .layers import KernelDumpKey as KernelDumpKey
+    from .layers import Netdump as Netdump
+    from .layers import NetdumpAck as NetdumpAck
+    from .layers import NetdumpAcks as NetdumpAcks
+    from .layers import NetdumpHerald as NetdumpHerald
+    from .layers import NetdumpMessages as NetdumpMessages
+    from .recover import reassemble as reassemble
+    from .scapy_tools import NetdumpSession as NetdumpSession
+
+    __version__: str
+
+_MODULE_OF = {
+    "KernelDumpHeader": "layers",
+    "KernelDumpKey": "layers",
+    "Netdump": "layers",
+    "NetdumpAck": "layers",
+    "NetdumpAcks": "layers",
+    "NetdumpHerald": "layers",
+    "NetdumpMessages": "layers",
+    "NetdumpSession": "scapy_tools",
+    "reassemble": "recover",
+}
+
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = version("scapy-netdump")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
+def scapy_ext(ext: Any) -> None:
+    """Called by Scapy's `conf.exts.load("scapy-netdump")` with its ScapyExt.
+
+    Makes load_contrib("netdump") work. Only contrib.py is registered: Scapy loads a
+    registered file as a module of its own, so registering layers.py would make a second
+    copy of every class and bind every port twice.
+    """
+    ext.config("scapy-netdump", version("scapy-netdump"))
+    ext.register("netdump", ext.MODE.CONTRIB, Path(__file__).with_name("contrib.py"))

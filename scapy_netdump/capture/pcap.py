@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The classic capture file (draft-ietf-opsawg-pcap): both byte orders, micro- and nanoseconds."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from ..core.batch import Bytes, Ints, Mask, at_every_byte, gather
+from .frames import MAX_RECORD, Frames, Scan, chain, commonest_beginning
+
+_FILE_HEADER = struct.Struct("IHHiIII")  # magic, version, zone, accuracy, snaplen, link type
+_RECORD = 16  # seconds, fraction, included and original length
+_INCLUDED = 8  # where the included length stands in a record
+_SAMPLE = 1 << 16  # bytes looked at before the first scan
+
+_CHUNK = 1 << 20  # bytes searched at once for the end of damage
+_CHAIN = 3  # records that have to follow a place to believe in it
+_DAY = 86_400
+_MAX_ORIGINAL = 1 << 20  # no frame is longer, coalesced or not
+
+#: Magic number to (byte order of the file, ticks a second).
+_MAGICS = {
+    struct.pack(order + "I", magic): (order, ticks)
+    for order in "<>"
+    for magic, ticks in ((0xA1B2C3D4, 10**6), (0xA1B23C4D, 10**9))
+}
+
+
+class Pcap:
+    """Finds the frames of a classic capture file."""
+
+    header_size = _FILE_HEADER.size
+
+    def __init__(self, order: str, ticks: int, snaplen: int, link: int) -> None:
+        self._ticks = ticks
+        self._link = link & 0xFFFF  # the upper bits tell of a frame check sequence
+        self._max_record = snaplen if MAX_RECORD < snaplen <= 1 << 27 else MAX_RECORD
+        self._length = struct.Struct(order + "I")
+        self._u4 = order + "u4"
+        self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
+        self._pattern: bytes | None = None
+        self._last_second = 0
+
+    @staticmethod
+    def recognise(head: bytes) -> Pcap | None:
+        """The reader for a file that begins with ``head``, if it is a classic capture."""
+        if head[:4] not in _MAGICS or len(head) < _FILE_HEADER.size:
+            return None
+        order, ticks = _MAGICS[head[:4]]
+        *_, snaplen, link = struct.unpack_from(order + _FILE_HEADER.format, head)
+        return Pcap(order, ticks, snaplen, link)
+
+    def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
+        """The frames of the whole records in ``[begin, end)``, many at a time."""
+        pattern = self._pattern
+        if pattern is None:
+            sample = self.scan_slowly(buffer, begin, min(end, begin + _SAMPLE))
+            pattern = commonest_beginning(buffer, sample.frames) or b""
+        included = at_every_byte(buffer, self._u4)
+        found = chain(
+            lambda positions: positions + included[positions + _INCLUDED] + _RECORD,
+            buffer, begin, end, pattern, _RECORD,
+        )
+        scan = None if found is None else self._scan_of(buffer, found, begin, end)
+        scan = scan or self.scan_slowly(buffer, begin, end)
+        self._pattern = commonest_beginning(buffer, scan.frames)
+        return scan
+
+    def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
+        """The same, one record after the other: for what ``chain`` cannot follow."""
+        data = buffer.data
+        found = []
+        position = begin
+        problem = None
+        while position + _RECORD <= end:
+            included = self._length.unpack_from(data, position + _INCLUDED)[0]
+            if included > self._max_record:
+                problem = f"bad record length {included}"
+                break
+            if position + _RECORD + included > end:
+                break
+            found.append(position)
+            position += _RECORD + included
+        frames = self._frames(buffer, np.array(found, np.int64))
+        return Scan(frames, position, problem)
+
+    def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
+        """Where sound records go on after damage at ``begin``, if they do before ``end``.
+
+        The format has no marks to look for. But a place where a sound header leads to
+        another one, and so on a few times, is a record's: a header is judged by its lengths,
+        its fraction of a second, and a time near that of the last sound record.
+        """
+        for chunk in range(begin + 1, end - _RECORD, _CHUNK):
+            positions = np.arange(chunk, min(chunk + _CHUNK, end - _RECORD))
+            candidates = positions[self._plausible(buffer, positions)]
+            following = candidates
+            for _ in range(_CHAIN):
+                following = following + self._captured(buffer, following) + _RECORD
+                inside = following + _RECORD <= end
+                candidates, following = candidates[inside], following[inside]
+                sound = self._plausible(buffer, following)
+                candidates, following = candidates[sound], following[sound]
+            if len(candidates):
+                return int(candidates[0])
+        return None
+
+    def _captured(self, buffer: Bytes, positions: Ints) -> Ints:
+        return gather(buffer, positions + _INCLUDED, self._u4).astype(np.int64)
+
+    def _plausible(self, buffer: Bytes, positions: Ints) -> Mask:
+        header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
+        included, original = header["incl"], header["orig"]
+        near = np.abs(header["sec"].astype(np.int64) - self._last_second) < _DAY
+        return np.asarray(
+            (included <= original)
+            & (included > 0)
+            & (included <= self._max_record)
+            & (original <= _MAX_ORIGINAL)
+            & (header["frac"] < self._ticks)
+            & (near | (self._last_second == 0))
+        )
+
+    def _scan_of(self, buffer: Bytes, found: Ints, begin: int, end: int) -> Scan | None:
+        """The scan of a chain of which only the last record may be cut short by the window;
+        None if one of them claims an unsound length."""
+        frames = self._frames(buffer, found)
+        if (frames.captured > self._max_record).any():
+            return None
+        after = int(frames.start[-1] + frames.captured[-1])
+        if after > end:
+            return Scan(frames[:-1], int(found[-1]))
+        return Scan(frames, after)
+
+    def _frames(self, buffer: Bytes, positions: Ints) -> Frames:
+        header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
+        if len(header):
+            self._last_second = int(header["sec"][-1])
+        captured = header["incl"].astype(np.int64)
+        return Frames(
+            start=positions + _RECORD,
+            captured=captured,
+            original=np.maximum(header["orig"].astype(np.int64), captured),
+            time=header["sec"] + header["frac"] / self._ticks,
+            link=np.full(len(positions), self._link, np.int64),
+        )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A source's bytes, one window of a few megabytes after the other, in constant memory.
+
+A plain file is mapped; anything else is read into a ring of buffers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..core.batch import Bytes
+from .source import Source
+
+#: Bytes looked at at once. No record may be longer.
+WINDOW = 1 << 24
+_STREAM_WINDOW = 1 << 23
+
+#: Linux 5.14, sys/mman.h: map the pages of a range at once instead of one fault for each.
+_MADV_POPULATE_READ = 22
+
+#: A batch stays valid until two more have been taken (core/batch.py).
+_BUFFERS = 3
+
+
+class Window(NamedTuple):
+    """The bytes ``buffer[begin:end]``, which stand at ``origin + begin`` of the source.
+    ``last`` says that the source ends here."""
+
+    buffer: Bytes
+    begin: int
+    end: int
+    origin: int
+    last: bool
+
+
+class Windows:
+    """Hands out windows. The next one begins where ``consumed`` was left: the position in
+    the current buffer up to which it has been understood."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.consumed = 0
+
+    def __iter__(self) -> Iterator[Window]:
+        return self._read() if self._source.mappable is None else self._map(self._source.mappable)
+
+    def _map(self, descriptor: int) -> Iterator[Window]:
+        mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        buffer = np.frombuffer(mapping, np.uint8)
+        size = len(buffer)
+        forgotten = 0
+        behind = [0] * (_BUFFERS - 1)  # where the windows began that may still be in use
+        end = 0
+        while end < size:
+            begin = self.consumed
+            end = min(begin + WINDOW, size)
+            _advise(mapping, _MADV_POPULATE_READ, begin, end)
+            yield Window(buffer, begin, end, 0, end == size)
+            behind.append(begin)
+            _advise(mapping, mmap.MADV_DONTNEED, forgotten, behind.pop(0))
+            forgotten = max(forgotten, behind[0] // mmap.PAGESIZE * mmap.PAGESIZE)
+
+    def _read(self) -> Iterator[Window]:
+        ring = [np.frombuffer(mmap.mmap(-1, _STREAM_WINDOW), np.uint8) for _ in range(_BUFFERS)]
+        origin = end = 0
+        last = False
+        while not last:
+            previous, buffer = ring[-1], ring.pop(0)
+            ring.append(buffer)
+            kept = end - self.consumed
+            buffer[:kept] = previous[self.consumed : end]
+            origin += self.consumed
+            end = kept + self._source.read_into(buffer.data[kept:])
+            last = end < len(buffer)
+            self.consumed = 0
+            yield Window(buffer, 0, end, origin, last)
+
+
+def _advise(mapping: mmap.mmap, advice: int, begin: int, end: int) -> None:
+    """Advise the kernel on the pages of a range; not every system takes every advice."""
+    start = begin // mmap.PAGESIZE * mmap.PAGESIZE
+    if start < end:
+        with contextlib.suppress(OSError, ValueError):
+            mapping.madvise(advice, start, end - start)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From captures to the files of the dumps in them. Wiring only.
+
+Captures are read in the order given, as if they were one: what a later one shows of a
+dump fills the holes that an earlier one left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .capture.datagrams import DatagramFinder
+from .capture.reader import CaptureReader
+from .capture.source import open_source
+from .core.batch import Batch
+from .core.extents import Range
+from .core.observed_dump import ObservedDump
+from .core.observed_file import Storage
+from .core.observer import MAX_DUMPS, Observer
+from .core.selection import Selection
+from .kerneldump.header import DumpHeader
+from .store.dump_files import DumpDirectory, DumpFiles, HostFullError, Published
+from .store.hosts import address_text, host_name
+from .store.nowhere import Nowhere
+from .store.vmcore_file import VmcoreFile
+from .store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+#: Told how many bytes of a capture have been read, and of how many (None: not known).
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveredDump:
+    """A dump that captures show.
+
+    ``complete``: every byte up to the header's dumplength is here; without a header,
+    FINISHED was seen and nothing below the highest byte is missing. ``missing`` are
+    ``[start, end)`` ranges of the vmcore file. Sizes are in bytes, times in seconds since
+    1970. ``retransmitted`` counts messages that brought nothing new in the capture that
+    showed them, ``conflicting_bytes`` bytes that were seen with different values.
+    """
+
+    client: str
+    client_port: int
+    server: str
+    server_port: int
+    path: str
+    heralded: bool
+    finished: bool
+    complete: bool
+    kdh: DumpHeader | None
+    bytes_expected: int
+    bytes_received: int
+    missing: list[Range]
+    messages: int
+    retransmitted: int
+    conflicting_bytes: int
+    first_time: float
+    last_time: float
+    files: Published
+
+    def as_dict(self) -> dict[str, Any]:
+        """The dump as ``netdump recover --json`` prints it."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        values["kdh"] = self.kdh.as_dict() if self.kdh is not None else None
+        values["files"] = {
+            name: None if path is None else str(path)
+            for name, path in ((name, getattr(self.files, name)) for name in Published.__slots__)
+        }
+        return values
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What was found. ``problems`` says, a line each, what could not be read or kept;
+    ``notes`` what else is worth knowing."""
+
+    dumps: list[RecoveredDump] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    frames: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are dumps, all of them whole, and all captures could be read."""
+        return bool(self.dumps) and not self.problems and all(dump.complete for dump in self.dumps)
+
+
+class Recoverer:
+    """Reads captures, and files the dumps in them in a directory. To be used in ``with``."""
+
+    def __init__(
+        self,
+        directory: Path | None,
+        selection: Selection | None = None,
+        *,
+        names: bool = False,
+        careful: bool = False,
+    ) -> None:
+        """``directory`` None stores nothing: all is found out but ``conflicting_bytes``.
+
+        ``names`` asks reverse DNS what to call clients in file names. ``careful`` decodes
+        frame by frame, to compare with. StoreError if the directory cannot be used.
+        """
+        self.recovery = Recovery()
+        self._selection = selection or Selection()
+        self._careful = careful
+        self._directory = DumpDirectory(directory) if directory is not None else None
+        self._host_of = host_name if names else str
+        self._files: dict[ObservedDump, DumpFiles] = {}
+        self._writer = Writer()
+        self._observer = Observer(self._storage_for, self._selection)
+        self._captures = 0
+
+    def __enter__(self) -> Recoverer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def read(self, path: str, progress: Progress | None = None) -> None:
+        """Read a capture file, ``-`` for standard input.
+
+        CaptureError if it is none, StoreError if a dump cannot be written.
+        """
+        finder = DatagramFinder(self._selection.port, self._careful)
+        with open_source(path) as source:
+            reader = CaptureReader(source, finder, self._careful)
+            try:
+                self._begin_capture()
+                for batch in reader:
+                    self._observe(batch)
+                    if progress is not None:
+                        progress(source.name, reader.position, source.size)
+            finally:
+                self.recovery.frames += reader.frames
+                self.recovery.problems += reader.problems
+
+    def finish(self) -> Recovery:
+        """Give the files of all dumps their final names, and say what there is."""
+        self._observer.finish()
+        self._writer.drain()
+        for dump in self._observer.dumps:
+            files = self._files.get(dump)
+            published = files.publish(dump.transfer) if files is not None else Published()
+            self.recovery.dumps.append(_recovered(dump, published))
+        self._note(self._observer.snapped, "messages cut short by a snap length")
+        self._note(self._observer.malformed, "messages that no server would answer, ignored")
+        self._note(self._observer.refused, f"messages of dumps beyond {MAX_DUMPS}, ignored")
+        return self.recovery
+
+    def _begin_capture(self) -> None:
+        if self._captures:
+            self._observer.new_capture()
+        self._captures += 1
+
+    def _observe(self, batch: Batch) -> None:
+        self._observer.observe(batch)
+        self._writer.turn()
+
+    def _storage_for(self, dump: ObservedDump) -> Storage:
+        if self._directory is None:
+            return Nowhere()
+        address = address_text(dump.peer.client)
+        try:
+            files = self._directory.reserve(self._host_of(address), address)
+        except HostFullError as error:
+            self.recovery.problems.append(str(error))
+            return Nowhere()
+        self._files[dump] = files
+        return VmcoreFile(files.part, self._writer)
+
+    def _note(self, count: int, what: str) -> None:
+        if count:
+            self.recovery.notes.append(f"{count} {what}")
+
+
+def _recovered(dump: ObservedDump, files: Published) -> RecoveredDump:
+    transfer = dump.transfer
+    return RecoveredDump(
+        client=address_text(dump.peer.client),
+        client_port=dump.peer.client_port,
+        server=address_text(dump.peer.server),
+        server_port=dump.server_port,
+        path=transfer.path.decode(errors="backslashreplace"),
+        heralded=transfer.heralded,
+        finished=transfer.finished,
+        complete=transfer.complete,
+        kdh=transfer.header,
+        bytes_expected=transfer.bytes_expected,
+        bytes_received=transfer.bytes_received,
+        missing=transfer.missing,
+        messages=dump.messages,
+        retransmitted=dump.retransmitted,
+        conflicting_bytes=dump.conflicting_bytes,
+        first_time=dump.first_time,
+        last_time=dump.last_time,
+        files=files,
+    )
+
+
+def recover(captures: Sequence[str], directory: str | os.PathLike[str]) -> Recovery:
+    """Rebuild the dumps in some captures, read as one, into ``directory``.
+
+    CaptureError if one is no capture, StoreError if the directory cannot be written to.
+    """
+    with Recoverer(Path(directory)) as recoverer:
+        for capture in captures:
+            recoverer.read(capture)
+        return recoverer.finish()
+
+
+def reassemble(*captures: str | os.PathLike[str]) -> Iterator[RecoveredDump]:
+    """The dumps in some captures, read as one.
+
+    Their files are in a temporary directory, on disk and not in memory, and go with it
+    when the iteration ends; ``recover`` keeps them. What is wrong with the captures is
+    logged. CaptureError if one is no capture.
+
+        for dump in reassemble("panic.pcapng"):
+            print(dump.kdh.panicstring, dump.complete, dump.missing)
+    """
+    with tempfile.TemporaryDirectory(prefix="netdump-") as directory:
+        recovery = recover([os.fspath(capture) for capture in captures], directory)
+        for problem in recovery.problems:
+            _log.warning("%s", problem)
+        yield from recovery.dumps

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kinds of Scapy fields that netdump's layers need and Scapy lacks; imports Scapy."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from scapy.fields import (
+    AnyField,
+    LongField,
+    PacketListField,
+    StrFixedLenField,
+    StrLenField,
+    StrNullField,
+    XIntField,
+)
+from scapy.packet import Packet
+
+from scapy_netdump.text import utc_date
+
+
+def fixed_size(field: AnyField) -> int:
+    """Bytes that a field always takes on the wire; 0 if that depends on the packet."""
+    variable = isinstance(field, (StrLenField, StrNullField, PacketListField))
+    return 0 if variable else cast(int, field.sz)
+
+
+class CStringField(StrFixedLenField):
+    """A char array: NULs that fill it up are not part of the value."""
+
+    def m2i(self, pkt: Packet | None, x: bytes) -> bytes:
+        return x.rstrip(b"\0")
+
+
+class MagicField(CStringField):
+    """A char array that should hold one of a few values, the first by default."""
+
+    __slots__ = ["known"]
+
+    def __init__(self, name: str, known: Sequence[bytes], length: int) -> None:
+        super().__init__(name, known[0], length)
+        self.known = known
+
+    def i2repr(self, pkt: Packet | None, v: bytes) -> str:
+        return super().i2repr(pkt, v) + ("" if self.is_known(v) else " [unknown]")
+
+    def is_known(self, value: bytes | None) -> bool:
+        """Whether C would find a known string in the array."""
+        return value is not None and value.partition(b"\0")[0] in self.known
+
+
+class ParityField(XIntField):
+    """The checksum of a layer that has `parity_ok`; shown with that verdict."""
+
+    def i2repr(self, pkt: Packet | None, x: int | None) -> str:
+        shown = super().i2repr(pkt, cast(int, x))
+        if x is None or pkt is None:
+            return shown
+        return f"{shown} [{'pass' if pkt.parity_ok else 'fail'}]"
+
+
+class DumpTimeField(LongField):
+    """Seconds since 1970; shown as a date too."""
+
+    def i2repr(self, pkt: Packet | None, x: int) -> str:
+        return f"{x} ({utc_date(x)})" if isinstance(x, int) else super().i2repr(pkt, x)
+
+
+class PathField(StrNullField):
+    """A path with its NUL, or nothing at all when it is empty."""
+
+    def addfield(self, pkt: Packet, s: bytes, val: bytes | None) -> bytes:
+        return super().addfield(pkt, s, val) if val else s

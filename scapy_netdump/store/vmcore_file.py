@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vmcore on disk, sparse, each byte written where it belongs.
+
+A dump of a gigabyte comes in 740,000 pieces that lie scattered in the capture. One
+pwritev(2) takes a thousand of them straight from there; it is called through ctypes
+because Python's own wants an object for each piece.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.batch import Bytes, Ints
+from .writer import Writer
+
+_MAX_PIECES = os.sysconf("SC_IOV_MAX")
+
+_pwritev = ctypes.CDLL(None, use_errno=True).pwritev
+_pwritev.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
+_pwritev.restype = ctypes.c_ssize_t
+
+#: A struct iovec (sys/uio.h) a row: address and length.
+Pieces = npt.NDArray[np.uintp]
+
+
+class VmcoreFile:
+    """The storage of an observed vmcore (core/observed_file.py) at ``path``.
+
+    The file comes into being with its first byte: a dump without data leaves none.
+    """
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self.path = path
+        self._writer = writer
+        self._created = False
+
+    def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
+        """Store pieces of ``buffer`` one after the other from ``offset`` on."""
+        self._create()
+        pieces = np.empty((len(positions), 2), np.uintp)
+        np.add(positions, buffer.ctypes.data, out=pieces[:, 0], casting="unsafe")
+        pieces[:, 1] = lengths
+        self._writer.add(lambda: self._write(pieces, offset, buffer))
+
+    def put(self, start: int, data: bytes) -> None:
+        """Store ``data`` at ``start``."""
+        buffer = np.frombuffer(data, np.uint8)
+        self.write(buffer, np.zeros(1, np.int64), np.array([len(data)]), start)
+
+    def read(self, start: int, end: int) -> bytes:
+        """The bytes of ``[start, end)``; zeros where nothing was stored."""
+        self._writer.drain()
+        descriptor = self._writer.descriptor(self.path)
+        return os.pread(descriptor, end - start, start).ljust(end - start, b"\0")
+
+    def _write(self, pieces: Pieces, offset: int, _owner: Bytes) -> None:
+        """``_owner`` is held so that the memory which the pieces point into stays."""
+        descriptor = self._writer.descriptor(self.path)
+        while len(pieces):
+            count = min(len(pieces), _MAX_PIECES)
+            written = _pwritev(descriptor, pieces.ctypes.data, count, offset)
+            if written <= 0:
+                number = ctypes.get_errno() if written < 0 else errno.ENOSPC
+                if number != errno.EINTR:
+                    raise OSError(number, os.strerror(number), str(self.path))
+                continue
+            offset += written
+            pieces = _rest(pieces, count, written)
+
+    def _create(self) -> None:
+        if not self._created:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            os.close(os.open(self.path, flags, 0o600))
+            self._created = True
+
+
+def _rest(pieces: Pieces, count: int, written: int) -> Pieces:
+    """What is left to write after ``written`` bytes of the first ``count`` pieces."""
+    ends = np.cumsum(pieces[:count, 1])
+    whole = int(np.searchsorted(ends, written, "right"))
+    rest = pieces[whole:]
+    if whole < count:
+        part = np.uintp(written - (int(ends[whole - 1]) if whole else 0))
+        rest[0, 0] += part
+        rest[0, 1] -= part
+    return rest

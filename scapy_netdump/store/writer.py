@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Jobs on files, done in a thread of their own while the next part of a capture is read.
+
+Imports only the standard library and the package's errors.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+
+from ..errors import StoreError
+
+Job = Callable[[], None]
+
+#: Files open at once; a capture can hold any number of dumps.
+_MAX_OPEN = 64
+
+
+class Writer:
+    """Does jobs one after the other. Files are open only as long as they are in use.
+
+    After a job that fails no other is done; what went wrong is raised, as StoreError, by
+    the next ``turn`` or ``drain``.
+    """
+
+    def __init__(self) -> None:
+        self._turns: SimpleQueue[tuple[list[Job], threading.Event] | None] = SimpleQueue()
+        self._added: list[Job] = []
+        self._error: OSError | None = None
+        self._last_turn = threading.Event()
+        self._last_turn.set()
+        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+        self._thread: threading.Thread | None = None
+
+    def add(self, job: Job) -> None:
+        """Have ``job`` done after those before it, from the next ``turn`` or ``drain`` on."""
+        self._added.append(job)
+
+    def turn(self) -> None:
+        """Begin with what was added since the last turn; wait for what was added before it."""
+        done = self._submit()
+        self._last_turn.wait()
+        self._last_turn = done
+        self._raise_error()
+
+    def drain(self) -> None:
+        """Wait until all that was added is done."""
+        self._submit().wait()
+        self._raise_error()
+
+    def close(self) -> None:
+        """Do what was added, and close all files."""
+        self._submit().wait()
+        if self._thread is not None:
+            self._turns.put(None)
+            self._thread.join()
+            self._thread = None
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def descriptor(self, path: Path) -> int:
+        """A descriptor of an existing file, for a job, or between ``drain`` and the next."""
+        descriptor = self._descriptors.pop(path, None)
+        if descriptor is None:
+            if len(self._descriptors) >= _MAX_OPEN:
+                os.close(self._descriptors.popitem(last=False)[1])
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._descriptors[path] = descriptor
+        return descriptor
+
+    def _submit(self) -> threading.Event:
+        done = threading.Event()
+        jobs, self._added = self._added, []
+        if jobs and self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+            self._thread.start()
+        if self._thread is None:
+            done.set()
+        else:
+            self._turns.put((jobs, done))
+        return done
+
+    def _work(self) -> None:
+        while (turn := self._turns.get()) is not None:
+            jobs, done = turn
+            try:
+                for job in jobs if self._error is None else ():
+                    job()
+            except OSError as error:
+                self._error = error
+            finally:
+                done.set()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            path = self._error.filename or "a file of the dump"
+            raise StoreError(f"{path}: cannot write: {self._error.strerror}") from self._error

@@ -15,3 +15,7 @@ class CaptureError(NetdumpError):
 
 class StoreError(NetdumpError):
     """Files of a dump cannot be created or written where they were asked for."""
+
+
+class UsageError(NetdumpError):
+    """The command line asks for something that makes no sense."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .capture.datagrams import DatagramFinder
+from .capture.live import LiveCapture
+from .capture.live_reader import live_batches
 from .capture.reader import CaptureReader
 from .capture.source import open_source
 from .core.batch import Batch
@@ -71,10 +73,7 @@ class RecoveredDump:
         """The dump as ``netdump recover --json`` prints it."""
         values = {name: getattr(self, name) for name in self.__slots__}
         values["kdh"] = self.kdh.as_dict() if self.kdh is not None else None
-        values["files"] = {
-            name: None if path is None else str(path)
-            for name, path in ((name, getattr(self.files, name)) for name in Published.__slots__)
-        }
+        values["files"] = self.files.as_dict()
         return values
 
 
@@ -143,6 +142,21 @@ class Recoverer:
             finally:
                 self.recovery.frames += reader.frames
                 self.recovery.problems += reader.problems
+
+    def watch(self, capture: LiveCapture) -> None:
+        """Read from a network interface until ``capture`` is stopped."""
+        finder = DatagramFinder(self._selection.port, self._careful)
+        self._begin_capture()
+        for batch in live_batches(capture, finder):
+            self._observe(batch)
+        if capture.problem:
+            self.recovery.problems.append(capture.problem)
+        if capture.dropped:
+            self.recovery.problems.append(f"{capture.dropped} frames were lost by the system")
+
+    def interrupt(self) -> None:
+        """Note that what was to be read was not all read."""
+        self.recovery.problems.append("interrupted: what follows was not read")
 
     def finish(self) -> Recovery:
         """Give the files of all dumps their final names, and say what there is."""

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Router_Alert, fragment
 from scapy.layers.inet6 import (
@@ -224,6 +224,7 @@ def test_a_frame_cut_within_its_headers_is_none(version: int) -> None:
     assert decode(frame[:headers], version, wire_length=len(frame)) is not None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 65535), st.integers(0, 65535))
 def test_scapy_and_the_decoder_agree_on_any_datagram(
     payload: bytes, sport: int, identification: int
@@ -239,6 +240,7 @@ def test_scapy_and_the_decoder_agree_on_any_datagram(
     assert payload_of(datagram, frame) == bytes(dissected[UDP].payload)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120), st.sampled_from([4, 6]), st.integers(0, 20), st.integers(0, 2000))
 def test_no_bytes_raise(frame: bytes, version: int, offset: int, wire_length: int) -> None:
     sound_beginning = (b"\x45" if version == 4 else b"\x60") + frame
@@ -247,6 +249,7 @@ def test_no_bytes_raise(frame: bytes, version: int, offset: int, wire_length: in
         UdpDecoder().decode(memoryview(data), version, 0, 0.0)
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(["IPv4", *EXTENSIONS]))
 def test_a_sound_packet_with_changed_bytes_never_raises(data: st.DataObject, kind: str) -> None:
     version, packet = (4, ipv4(b"x" * 20)) if kind == "IPv4" else (6, ipv6(b"x", EXTENSIONS[kind]))
@@ -270,6 +273,7 @@ def fragments(payload: bytes, version: int, size: int, identification: int) -> l
     return fragment6(ipv6(payload, extensions), 100 + size)
 
 
+@settings(deadline=None)
 @given(
     st.integers(1600, 3000),
     st.sampled_from([4, 6]),
@@ -340,6 +344,7 @@ def test_fragments_are_counted() -> None:
     assert decoder.defragmenter.dropped == len(incomplete)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=30), st.sampled_from([4, 6]))
 def test_hostile_fragments_never_raise(bodies: list[bytes], version: int) -> None:
     decoder = UdpDecoder()

@@ -43,6 +43,8 @@ from scapy_netdump.layers import (
     NetdumpMessages,
 )
 
+# With both addresses given, so that building a frame asks no network for them.
+ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 PCAPS = Path(__file__).parent.parent / "pcaps"
 HEADER_CLASSES = [KernelDumpHeaderV1, KernelDumpHeaderV2, KernelDumpHeaderV3, KernelDumpHeader]
 
@@ -268,7 +270,7 @@ def test_four_bytes_are_an_ack_whatever_the_ports(sport: int, dport: int) -> Non
 
 
 def test_padding_of_the_frame_does_not_confuse_an_ack() -> None:
-    frame = Ether() / IP() / UDP() / NetdumpAck(seqno=5)
+    frame = ETHER / IP() / UDP() / NetdumpAck(seqno=5)
     padded = Ether(bytes(frame) + bytes(14))
     assert padded[NetdumpAck].seqno == 5
     assert padded[Padding].load == bytes(14)
@@ -328,8 +330,8 @@ def exchange(request: Packet, answer: Packet) -> tuple[bool, bool]:
 @pytest.mark.parametrize("network", [IP, IPv6])
 def test_an_ack_from_another_port_answers_the_herald(network: type[Packet]) -> None:
     client, server = ("192.0.2.2", "192.0.2.1") if network is IP else ("2001:db8::2", "2001:db8::1")
-    request = Ether() / network(src=client, dst=server) / UDP() / Netdump(seqno=7)
-    ack = Ether() / network(src=server, dst=client) / UDP(sport=41885) / NetdumpAck(seqno=7)
+    request = ETHER / network(src=client, dst=server) / UDP() / Netdump(seqno=7)
+    ack = ETHER / network(src=server, dst=client) / UDP(sport=41885) / NetdumpAck(seqno=7)
     assert exchange(request, ack) == (True, True)
     ack[NetdumpAck].seqno = 8
     assert exchange(request, ack) == (False, False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
@@ -139,6 +139,7 @@ def test_a_frame_cut_before_the_ip_header_holds_none(kind: str) -> None:
     assert network_layer(link, frame[: start + 1]) == (4, start)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SUPPORTED)), st.binary(max_size=80))
 def test_no_bytes_raise_and_an_offset_lies_within_the_frame(link: int, frame: bytes) -> None:
     found = network_layer(link, frame)

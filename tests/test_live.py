@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -45,16 +47,16 @@ def network() -> Iterator[None]:
         pytest.skip("needs the command ip (iproute2)")
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    if libc.unshare(CLONE_NEWNET):
+        pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
     try:
-        if libc.unshare(CLONE_NEWNET):
-            pytest.skip(f"no network namespace: {os.strerror(ctypes.get_errno())}")
         ip("link", "set", "lo", "up")
         ip("link", "add", "left", "type", "veth", "peer", "name", "right")
         for end in "left", "right":
             ip("link", "set", end, "up")
         yield
-        libc.setns(home, CLONE_NEWNET)
     finally:
+        libc.setns(home, CLONE_NEWNET)
         os.close(home)
 
 
@@ -162,9 +164,6 @@ def test_a_tunnel_without_link_layer_gives_raw_ip() -> None:
 
 
 def attach_tunnel(device: int, name: str) -> None:
-    import fcntl
-    import struct
-
     set_interface, tun, no_information = 0x400454CA, 1, 0x1000  # linux/if_tun.h
     fcntl.ioctl(device, set_interface, struct.pack("16sH22x", name.encode(), tun | no_information))
 
@@ -251,9 +250,9 @@ def test_an_interface_that_goes_away_ends_the_capture_with_a_reason(event: tuple
 @pytest.mark.usefixtures("network")
 def test_an_interface_that_is_down_or_missing_is_refused() -> None:
     ip("link", "set", "left", "down")
-    with pytest.raises(CaptureError, match="^left: the interface is down$"):
+    with pytest.raises(CaptureError, match=r"^left: the interface is down$"):
         LiveCapture("left")
-    with pytest.raises(CaptureError, match="^missing: no such interface$"):
+    with pytest.raises(CaptureError, match=r"^missing: no such interface$"):
         LiveCapture("missing")
 
 
@@ -262,7 +261,7 @@ def test_without_privilege_capture_is_refused_with_the_reason() -> None:
     if user == 0:
         os.seteuid(NOBODY)
     try:
-        with pytest.raises(CaptureError, match="^lo: .*needs root"):
+        with pytest.raises(CaptureError, match=r"^lo: .*needs root"):
             LiveCapture("lo")
     finally:
         os.seteuid(user)

@@ -29,15 +29,17 @@ from scapy_netdump.scapy_tools import NetdumpSession, take_apart
 
 CLIENT, SERVER = "192.0.2.2", "192.0.2.1"
 CLIENT_PORT, SERVER_PORT = 5000, 41885
+# With both addresses given, so that building a frame asks no network for them.
+ETHER = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
 
 
 def from_client(data: Packet | bytes, dport: int = SERVER_PORT, sport: int = CLIENT_PORT) -> Packet:
-    return Ether() / IP(src=CLIENT, dst=SERVER) / UDP(sport=sport, dport=dport) / Raw(bytes(data))
+    return ETHER / IP(src=CLIENT, dst=SERVER) / UDP(sport=sport, dport=dport) / Raw(bytes(data))
 
 
 def from_server(seqno: int, sport: int = SERVER_PORT, dport: int = CLIENT_PORT) -> Packet:
     ack = struct.pack("!I", seqno)
-    return Ether() / IP(src=SERVER, dst=CLIENT) / UDP(sport=sport, dport=dport) / Raw(ack)
+    return ETHER / IP(src=SERVER, dst=CLIENT) / UDP(sport=sport, dport=dport) / Raw(ack)
 
 
 HERALD = from_client(Netdump(seqno=1) / NetdumpHerald(path="lab"), dport=20023)
@@ -125,9 +127,9 @@ def test_super_frames_become_a_packet_for_each_message(tmp_path: Path, sport: in
 
 
 def test_what_is_no_message_in_a_super_frame_is_not_lost() -> None:
-    data = bytes(Netdump(seqno=1) / b"a") + bytes(Netdump(seqno=2) / b"b") + b"rest"
+    data = bytes(Netdump(seqno=1) / b"a") + bytes(Netdump(seqno=2) / b"b") + b"extra"
     whole = Ether(bytes(from_client(data, sport=20024)))
-    assert [p.lastlayer().load for p in take_apart(whole)] == [b"a", b"b", b"rest"]
+    assert [p.lastlayer().load for p in take_apart(whole)] == [b"a", b"b", b"extra"]
 
 
 def test_a_snapped_message_of_a_super_frame_keeps_its_length() -> None:
@@ -141,7 +143,7 @@ def test_a_snapped_message_of_a_super_frame_keeps_its_length() -> None:
 def test_ipv6_with_extension_headers_is_learned_and_taken_apart(tmp_path: Path) -> None:
     def carrier(src: str, dst: str, sport: int, dport: int) -> Packet:
         options = IPv6ExtHdrDestOpt()
-        return Ether() / IPv6(src=src, dst=dst) / options / UDP(sport=sport, dport=dport)
+        return ETHER / IPv6(src=src, dst=dst) / options / UDP(sport=sport, dport=dport)
 
     client, server = "2001:db8::2", "2001:db8::1"
     two = b"".join(bytes(Netdump(seqno=n) / b"m") for n in (2, 3))
@@ -203,5 +205,5 @@ def test_no_bytes_make_a_session_raise(
 
 
 def test_packets_that_are_not_udp_pass(tmp_path: Path) -> None:
-    (packet,) = sniffed(tmp_path, [Ether() / IP() / Raw(b"x")])
+    (packet,) = sniffed(tmp_path, [ETHER / IP() / Raw(b"x")])
     assert packet[Raw].load == b"x"

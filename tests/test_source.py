@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -25,7 +26,14 @@ from scapy_netdump.errors import CaptureError
 NOISE = 700_000  # bytes that do not compress
 CONTENT = random.Random(1).randbytes(NOISE) + bytes(1_500_000) + b"end"
 ZSTD_BLOCK = 128 << 10  # is unpacked as a whole or not at all
+NOBODY = 65534
 PCAPS = Path(__file__).parent.parent / "pcaps"
+
+# Every example overwrites the same file, and may wait for a busy machine.
+SHARED_DIRECTORY: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture],
+}
 
 Compress = Callable[[bytes], bytes]
 zstd: Compress = zstandard.ZstdCompressor(write_checksum=True).compress
@@ -196,7 +204,7 @@ def test_the_real_captures_are_unpacked() -> None:
     assert read_file(path) == (gzip.decompress(path.read_bytes()), None)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, **SHARED_DIRECTORY)
 @given(parts=st.lists(st.binary(max_size=200_000), min_size=1, max_size=6), level=st.integers(1, 9))
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_members_and_frames_one_behind_the_other_are_joined(
@@ -239,24 +247,26 @@ def test_a_zstd_stream_flushed_often_is_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to see memory")
 @COMPRESSIONS
 def test_a_small_file_that_unpacks_to_a_gigabyte_takes_little_memory(
     tmp_path: Path, compress: Compress
 ) -> None:
     path = tmp_path / "bomb"
     path.write_bytes(compress(bytes(8 << 20)) * 128)
-    program = f"""
-import resource
+    program = rf"""
+import re
+from pathlib import Path
 from scapy_netdump.capture.source import open_source
 buffer = memoryview(bytearray(1 << 20))
 with open_source({str(path)!r}) as source:
     print(sum(iter(lambda: source.read_into(buffer), 0)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     total, kilobytes = map(int, done.stdout.split())
     assert total == 1 << 30
-    assert kilobytes < 80_000
+    assert kilobytes < 64_000
 
 
 # ---------------------------------------------------------------- damaged
@@ -305,7 +315,7 @@ def test_a_damaged_zstd_block_ends_the_capture_there(tmp_path: Path) -> None:
     assert text.startswith(content)
     assert len(content) >= ZSTD_BLOCK
     assert problem
-    assert "damaged" in problem
+    assert "cannot be unpacked" in problem
 
 
 @COMPRESSIONS
@@ -318,7 +328,7 @@ def test_what_follows_the_compressed_data_is_left_out_and_told(
     assert "left out" in problem
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, **SHARED_DIRECTORY)
 @given(packed=st.binary(max_size=300))
 @pytest.mark.parametrize("magic", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x50\x2a\x4d\x18"])
 def test_noise_behind_a_magic_number_ends_with_a_problem_of_one_line(
@@ -361,12 +371,17 @@ def test_a_missing_file_a_directory_and_an_empty_file_are_refused(tmp_path: Path
     assert "empty" in refusal(tmp_path / "empty")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(b"capture")
     path.chmod(0)
-    assert "permission denied" in refusal(path)
+    user = os.geteuid()
+    if user == 0:  # may read every file
+        os.seteuid(NOBODY)
+    try:
+        assert "permission denied" in refusal(path)
+    finally:
+        os.seteuid(user)
 
 
 def test_an_impossible_path_is_refused() -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from ..errors import CaptureError
 
 MAGIC_SIZE = 4
-"""The bytes of a file that ``identify`` looks at."""
+"""How many bytes at the beginning of a file ``unpacker`` looks at."""
 
 _INPUT = 64 << 10
 _OUTPUT = 512 << 10
@@ -26,32 +26,24 @@ _SKIPPABLE_MAGICS = tuple(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x
 _RLE_BLOCK = 1  # one byte, to be repeated
 
 Pieces: TypeAlias = Iterator[bytes]
+Unpack: TypeAlias = Callable[[io.BufferedReader], Pieces]
 
 
 class DamagedError(Exception):
     """The compressed data cannot be unpacked any further; the message says why."""
 
 
-class Format(NamedTuple):
-    """A kind of compression: its name, and what yields the unpacked pieces of a file.
+def unpacker(head: bytes, name: str) -> Unpack | None:
+    """What unpacks a file called ``name`` that begins with ``head``; None if it is plain.
 
-    The pieces are half a megabyte at most; behind the last good one the iterator raises
-    ``DamagedError`` if the compressed data does not end as it should.
-    """
-
-    name: str
-    unpack: Callable[[io.BufferedReader], Pieces]
-
-
-def identify(head: bytes, name: str) -> Format | None:
-    """The compression of a file called ``name`` that begins with ``head``; None if plain.
-
-    Raises ``CaptureError`` when the package that unpacks it is not installed.
+    It yields pieces of half a megabyte at most, and behind the last good one raises
+    ``DamagedError`` if the compressed data does not end as it should. Raises
+    ``CaptureError`` when the package that it needs is not installed.
     """
     if head.startswith(_GZIP_MAGIC):
-        return Format("gzip", _gunzip)
+        return _gunzip
     if head.startswith((_ZSTD_MAGIC, *_SKIPPABLE_MAGICS)):
-        return Format("zstd", _zstd_unpacker(name))
+        return _zstd_unpacker(name)
     return None
 
 
@@ -107,7 +99,7 @@ def _unpack_bytewise(member: zlib._Decompress, data: bytes) -> Pieces:
 # ---------------------------------------------------------------- zstd
 
 
-def _zstd_unpacker(name: str) -> Callable[[io.BufferedReader], Pieces]:
+def _zstd_unpacker(name: str) -> Unpack:
     try:
         import zstandard  # optional, and 20 ms that other captures need not spend
     except ImportError:
@@ -116,16 +108,16 @@ def _zstd_unpacker(name: str) -> Callable[[io.BufferedReader], Pieces]:
             " or unpack it with zstd -d"
         ) from None
 
-    def unpack(file: io.BufferedReader) -> Pieces:
+    def unzstd(file: io.BufferedReader) -> Pieces:
         for frame in _zstd_frames(file):
             decompressor = zstandard.ZstdDecompressor().decompressobj()
             for part in frame:
                 try:
                     yield decompressor.decompress(part)
                 except zstandard.ZstdError as error:
-                    raise DamagedError(f"the zstd data is damaged: {error}") from None
+                    raise DamagedError(f"the zstd data cannot be unpacked: {error}") from None
 
-    return unpack
+    return unzstd
 
 
 def _zstd_frames(file: io.BufferedReader) -> Iterator[Pieces]:

@@ -201,9 +201,7 @@ def _merge(some: _Rows, others: _Rows) -> _Rows:
     return _Rows(*(np.concatenate(pair)[order] for pair in zip(some, others, strict=True)))
 
 
-def _copied(
-    buffer: Bytes, rows: _Rows, others: list[tuple[int, Datagram]]
-) -> tuple[Bytes, _Rows]:
+def _copied(buffer: Bytes, rows: _Rows, others: list[tuple[int, Datagram]]) -> tuple[Bytes, _Rows]:
     """All payloads in a buffer of their own: those put together from fragments are in none."""
     reassembled = {row: datagram for row, datagram in others if datagram.data is not None}
     pieces = []

@@ -100,6 +100,8 @@ def chain(
     then, by induction from ``begin``, every position is a record's. Otherwise, and where
     there is too little to gain, the answer is None.
     """
+    if not pattern:
+        return None
     position = _guess_starts(buffer, begin, end, pattern, before)
     if len(position) < MIN_LANES:
         return None
@@ -118,11 +120,12 @@ def chain(
     return np.sort(np.concatenate(found))
 
 
-def commonest_beginning(buffer: Bytes, frames: Frames) -> bytes | None:
-    """The bytes that most of the last frames start with, for ``chain`` to look for."""
+def commonest_beginning(buffer: Bytes, frames: Frames) -> bytes:
+    """The bytes that most of the last frames start with, for ``chain`` to look for; none
+    if there are no frames."""
     starts = frames.start[frames.captured >= np.dtype(_PATTERN).itemsize][-_SAMPLE:]
     counts = Counter(beginning.tobytes() for beginning in gather(buffer, starts, _PATTERN))
-    return counts.most_common(1)[0][0] if counts else None
+    return counts.most_common(1)[0][0] if counts else b""
 
 
 def _guess_starts(buffer: Bytes, begin: int, end: int, pattern: bytes, before: int) -> Ints:

@@ -21,11 +21,11 @@ from typing import NamedTuple
 from ..errors import CaptureError
 from .link import ETHERNET, RAW_IP
 
-BLOCK_SIZE = 1 << 20
-BLOCKS = 32
-RETIRE_MILLISECONDS = 50  # a block that is not full is handed over after this time
-POLL_MILLISECONDS = 250
-LAST_POLL_MILLISECONDS = 4 * RETIRE_MILLISECONDS
+_BLOCK_SIZE = 1 << 20
+_BLOCKS = 32
+_RETIRE_MILLISECONDS = 50  # a block that is not full is handed over after this time
+_POLL_MILLISECONDS = 250
+_LAST_POLL_MILLISECONDS = 4 * _RETIRE_MILLISECONDS
 
 # linux/if_packet.h, linux/if_ether.h, linux/if_arp.h, asm-generic/socket.h
 _SOL_PACKET = 263
@@ -41,7 +41,7 @@ _SO_ATTACH_FILTER = 26
 _RING_REQUEST = struct.Struct("=7I")  # struct tpacket_req3
 _MEMBERSHIP = struct.Struct("=iHH8x")  # struct packet_mreq
 _STATISTICS_V3 = struct.Struct("=4xI4x")  # struct tpacket_stats_v3: the frames dropped
-_BLOCK = struct.Struct("=8xIII")  # struct tpacket_block_desc: status, frames, the first one's place
+_BLOCK = struct.Struct("=8xIII")  # tpacket_block_desc: status, number and place of the frames
 _STATUS, _STATUS_AT = struct.Struct("=I"), 8
 _FRAME = struct.Struct("=5I4xH30xHB")  # struct tpacket3_hdr and, behind it, sockaddr_ll
 _FRAME_SLOT = 2048  # must divide the block; frames of any size are packed all the same
@@ -99,11 +99,11 @@ class LiveCapture:
             )
         try:
             self._socket, self.link = _open(interface)
+            self._ring = mmap.mmap(self._socket.fileno(), _BLOCK_SIZE * _BLOCKS)
         except PermissionError:
             raise CaptureError(f"{interface}: live capture needs root or CAP_NET_RAW") from None
         except OSError as error:
             raise CaptureError(f"{interface}: {_explain(error.errno)}") from None
-        self._ring = mmap.mmap(self._socket.fileno(), BLOCK_SIZE * BLOCKS)
 
     def __enter__(self) -> LiveCapture:
         return self
@@ -119,9 +119,13 @@ class LiveCapture:
     def dropped(self) -> int:
         """Frames that the kernel had to drop as nobody took them in time."""
         if self._socket.fileno() >= 0:
-            statistics = self._socket.getsockopt(_SOL_PACKET, _STATISTICS, _STATISTICS_V3.size)
-            self._dropped += _STATISTICS_V3.unpack(statistics)[0]  # reading sets it to 0
+            self._count_dropped()
         return self._dropped
+
+    def _count_dropped(self) -> None:
+        """Asking sets the kernel's count to 0."""
+        statistics = self._socket.getsockopt(_SOL_PACKET, _STATISTICS, _STATISTICS_V3.size)
+        self._dropped += _STATISTICS_V3.unpack(statistics)[0]
 
     def stop(self) -> None:
         """End the iteration when it has delivered what came up to now.
@@ -133,7 +137,7 @@ class LiveCapture:
     def close(self) -> None:
         """Give ring and socket back; harmless when repeated."""
         if self._socket.fileno() >= 0:
-            _ = self.dropped
+            self._count_dropped()
             self._ring.close()
             self._socket.close()
 
@@ -142,7 +146,7 @@ class LiveCapture:
         ending = self._stopping or self.problem is not None
         if self._stopping:
             _attach_filter(self._socket, _NOTHING)
-        if self._wait(LAST_POLL_MILLISECONDS if ending else POLL_MILLISECONDS):
+        if self._wait(_LAST_POLL_MILLISECONDS if ending else _POLL_MILLISECONDS):
             return self._take_block()
         return None if ending else ()
 
@@ -158,12 +162,12 @@ class LiveCapture:
         return self._block_is_ours()
 
     def _block_is_ours(self) -> bool:
-        status, _, _ = _BLOCK.unpack_from(self._ring, self._block * BLOCK_SIZE)
+        status, _, _ = _BLOCK.unpack_from(self._ring, self._block * _BLOCK_SIZE)
         return bool(status & _OF_USER)
 
     def _take_block(self) -> list[LiveFrame]:
         """The frames of the next block, copied; the block goes back to the kernel."""
-        start = self._block * BLOCK_SIZE
+        start = self._block * _BLOCK_SIZE
         _, count, first = _BLOCK.unpack_from(self._ring, start)
         frames = []
         position = start + first
@@ -177,7 +181,7 @@ class LiveCapture:
                 frames.append(LiveFrame(seconds + nanoseconds * 1e-9, self.link, frame, original))
             position += size
         _STATUS.pack_into(self._ring, start + _STATUS_AT, _OF_KERNEL)
-        self._block = (self._block + 1) % BLOCKS
+        self._block = (self._block + 1) % _BLOCKS
         return frames
 
 
@@ -199,8 +203,8 @@ def _open_ring(interface: str, kind: int) -> socket.socket:
     opened = socket.socket(socket.AF_PACKET, kind)
     try:
         opened.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
-        slots = BLOCK_SIZE * BLOCKS // _FRAME_SLOT
-        request = (BLOCK_SIZE, BLOCKS, _FRAME_SLOT, slots, RETIRE_MILLISECONDS, 0, 0)
+        slots = _BLOCK_SIZE * _BLOCKS // _FRAME_SLOT
+        request = (_BLOCK_SIZE, _BLOCKS, _FRAME_SLOT, slots, _RETIRE_MILLISECONDS, 0, 0)
         opened.setsockopt(_SOL_PACKET, _RX_RING, _RING_REQUEST.pack(*request))
         opened.bind((interface, _ETH_P_ALL))
         index = socket.if_nametoindex(interface)

@@ -13,7 +13,6 @@ from .frames import MAX_RECORD, Frames, Scan, chain, commonest_beginning
 _FILE_HEADER = struct.Struct("IHHiIII")  # magic, version, zone, accuracy, snaplen, link type
 _RECORD = 16  # seconds, fraction, included and original length
 _INCLUDED = 8  # where the included length stands in a record
-_SAMPLE = 1 << 16  # bytes looked at before the first scan
 
 _CHUNK = 1 << 20  # bytes searched at once for the end of damage
 _CHAIN = 3  # records that have to follow a place to believe in it
@@ -40,7 +39,7 @@ class Pcap:
         self._length = struct.Struct(order + "I")
         self._u4 = order + "u4"
         self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
-        self._pattern: bytes | None = None
+        self._pattern = b""
         self._last_second = 0
 
     @staticmethod
@@ -54,14 +53,14 @@ class Pcap:
 
     def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The frames of the whole records in ``[begin, end)``, many at a time."""
-        pattern = self._pattern
-        if pattern is None:
-            sample = self.scan_slowly(buffer, begin, min(end, begin + _SAMPLE))
-            pattern = commonest_beginning(buffer, sample.frames) or b""
         included = at_every_byte(buffer, self._u4)
         found = chain(
             lambda positions: positions + included[positions + _INCLUDED] + _RECORD,
-            buffer, begin, end, pattern, _RECORD,
+            buffer,
+            begin,
+            end,
+            self._pattern,
+            _RECORD,
         )
         scan = None if found is None else self._scan_of(buffer, found, begin, end)
         scan = scan or self.scan_slowly(buffer, begin, end)

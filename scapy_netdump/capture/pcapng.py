@@ -23,7 +23,13 @@ _NAMES = 4
 _STATISTICS = 5
 _ENHANCED_PACKET = 6
 _COMMON_TYPES = (
-    _SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _NAMES, _STATISTICS, _ENHANCED_PACKET,
+    _SECTION,
+    _INTERFACE,
+    _OLD_PACKET,
+    _SIMPLE_PACKET,
+    _NAMES,
+    _STATISTICS,
+    _ENHANCED_PACKET,
 )
 
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
@@ -33,7 +39,6 @@ _MAX_BLOCK = 1 << 22
 _PACKET_HEAD = 28  # of an Enhanced or an old Packet Block
 _SIMPLE_HEAD = 12
 _MAX_INTERFACES = 1 << 16
-_SAMPLE = 1 << 16  # bytes looked at before the first scan
 
 _OPTION_TSRESOL = 9
 _OPTION_TSOFFSET = 14
@@ -54,7 +59,7 @@ class Pcapng:
     header_size = 0
 
     def __init__(self) -> None:
-        self._pattern: bytes | None = None
+        self._pattern = b""
         self._time = 0.0
         self._start_section("<")
 
@@ -65,15 +70,14 @@ class Pcapng:
 
     def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The frames of the whole blocks in ``[begin, end)``, many at a time."""
-        if self._pattern is None:
-            scan = self.scan_slowly(buffer, begin, min(end, begin + _SAMPLE))
-            if scan.end > begin or scan.problem:
-                self._pattern = commonest_beginning(buffer, scan.frames)
-                return scan
         total = at_every_byte(buffer, self._u4)
         found = chain(
             lambda positions: positions + total[positions + _LENGTH],
-            buffer, begin, end, self._pattern or b"", _PACKET_HEAD,
+            buffer,
+            begin,
+            end,
+            self._pattern,
+            _PACKET_HEAD,
         )
         scan_of_many = None if found is None else self._scan_of(buffer, found, end)
         scan = scan_of_many or self.scan_slowly(buffer, begin, end)

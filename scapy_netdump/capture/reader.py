@@ -83,32 +83,29 @@ class CaptureReader:
                 if scan.problem:
                     self._damage.append(f"{scan.problem} at byte {window.origin + scan.end}")
                     position, lost = self._resume(format_, window, scan.end)
-                elif scan.end == position:
-                    break
                 else:
                     position = scan.end
+                    break
             windows.consumed = position
             self.position = window.origin + position
             if window.last and position < window.end:
-                self._damage.append(
-                    f"{window.end - position} bytes at the end are no whole record"
-                )
+                self._damage.append(f"{window.end - position} bytes at the end are no whole record")
 
     def _recognise(self, window: Window) -> Format:
         head = window.buffer[window.begin : min(window.end, window.begin + 64)].tobytes()
         format_ = Pcap.recognise(head) or Pcapng.recognise(head)
         if format_ is None:
-            raise CaptureError(
-                f"{self._source.name}: not a capture: neither pcap nor pcapng"
-            )
+            raise CaptureError(f"{self._source.name}: not a capture: neither pcap nor pcapng")
         return format_
 
     def _scan(self, format_: Format, window: Window, position: int) -> Scan:
         scan = format_.scan_slowly if self._careful else format_.scan
         result = scan(window.buffer, position, window.end)
         self.frames += len(result.frames)
-        links = set(np.unique(result.frames.link).tolist())
-        self._unknown_links |= links - SUPPORTED
+        links = result.frames.link
+        if len(links):  # nearly always one for all; telling them apart takes time
+            different = [links[0]] if (links == links[0]).all() else np.unique(links)
+            self._unknown_links |= {int(link) for link in different} - SUPPORTED
         return result
 
     def _resume(self, format_: Format, window: Window, position: int) -> tuple[int, bool]:

@@ -99,8 +99,8 @@ def _source(file: io.FileIO, name: str) -> Source:
     peeked = _Peeked(file)
     if not peeked.head:
         raise CaptureError(f"{name}: empty")
-    if compression := compressed.identify(peeked.head, name):
-        return _UnpackedSource(name, io.BufferedReader(peeked), compression)
+    if unpack := compressed.unpacker(peeked.head, name):
+        return _UnpackedSource(name, io.BufferedReader(peeked), unpack)
     return _PlainSource(name, peeked, status.st_size if whole else None)
 
 
@@ -168,21 +168,21 @@ class _PlainSource(Source):
 class _UnpackedSource(Source):
     """Bytes that a thread unpacks, a few pieces ahead of their reader."""
 
-    def __init__(self, name: str, file: io.BufferedReader, compression: compressed.Format) -> None:
+    def __init__(self, name: str, file: io.BufferedReader, unpack: compressed.Unpack) -> None:
         super().__init__(name)
         self._queue: Queue[bytes | None] = Queue(_PIECES_AHEAD)
         self._piece = memoryview(b"")
         self._ended = False
         self._closed = False
         threading.Thread(
-            target=self._unpack, args=(file, compression), name=f"unpack {name}", daemon=True
+            target=self._unpack, args=(file, unpack), name=f"unpack {name}", daemon=True
         ).start()
 
-    def _unpack(self, file: io.BufferedReader, compression: compressed.Format) -> None:
+    def _unpack(self, file: io.BufferedReader, unpack: compressed.Unpack) -> None:
         """The thread; it closes the file itself, as it may be waiting in a read."""
         try:
             with file:
-                for piece in compression.unpack(file):
+                for piece in unpack(file):
                     self._queue.put(piece)
                     if self._closed:
                         break
@@ -190,6 +190,8 @@ class _UnpackedSource(Source):
             self.problem = str(error)
         except OSError as error:
             self.problem = f"cannot be read any further: {error.strerror}"
+        except Exception as error:  # or the reader would take this for the end of the capture
+            self.problem = f"cannot be unpacked any further: {error!r}"
         finally:
             self._queue.put(None)
 

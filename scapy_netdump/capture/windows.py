@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,9 +17,12 @@ import numpy as np
 from ..core.batch import Bytes
 from .source import Source
 
-#: Bytes looked at at once. No record may be longer.
+#: Bytes looked at at once, in a mapped file and in a buffer. No record may be longer.
 WINDOW = 1 << 24
-_STREAM_WINDOW = 1 << 23
+_BUFFER = 1 << 23
+
+#: The first window is short: it is for getting to know the capture.
+_FIRST_WINDOW = 1 << 16
 
 #: Linux 5.14, sys/mman.h: map the pages of a range at once instead of one fault for each.
 _MADV_POPULATE_READ = 22
@@ -53,30 +57,31 @@ class Windows:
         mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
         buffer = np.frombuffer(mapping, np.uint8)
         size = len(buffer)
-        forgotten = 0
-        behind = [0] * (_BUFFERS - 1)  # where the windows began that may still be in use
+        in_use: deque[int] = deque()  # where the windows begin that batches may point into
         end = 0
         while end < size:
             begin = self.consumed
-            end = min(begin + WINDOW, size)
+            end = min(begin + (WINDOW if in_use else _FIRST_WINDOW), size)
+            in_use.append(begin)
+            if len(in_use) > _BUFFERS:
+                _advise(mapping, mmap.MADV_DONTNEED, in_use.popleft(), in_use[0])
             _advise(mapping, _MADV_POPULATE_READ, begin, end)
             yield Window(buffer, begin, end, 0, end == size)
-            behind.append(begin)
-            _advise(mapping, mmap.MADV_DONTNEED, forgotten, behind.pop(0))
-            forgotten = max(forgotten, behind[0] // mmap.PAGESIZE * mmap.PAGESIZE)
 
     def _read(self) -> Iterator[Window]:
-        ring = [np.frombuffer(mmap.mmap(-1, _STREAM_WINDOW), np.uint8) for _ in range(_BUFFERS)]
+        ring = deque(np.frombuffer(mmap.mmap(-1, _BUFFER), np.uint8) for _ in range(_BUFFERS))
         origin = end = 0
+        room = _FIRST_WINDOW
         last = False
         while not last:
-            previous, buffer = ring[-1], ring.pop(0)
-            ring.append(buffer)
+            previous, buffer = ring[-1], ring[0]
+            ring.rotate(-1)
             kept = end - self.consumed
             buffer[:kept] = previous[self.consumed : end]
             origin += self.consumed
-            end = kept + self._source.read_into(buffer.data[kept:])
-            last = end < len(buffer)
+            end = kept + self._source.read_into(buffer.data[kept:room])
+            last = end < room
+            room = len(buffer)
             self.consumed = 0
             yield Window(buffer, 0, end, origin, last)
 

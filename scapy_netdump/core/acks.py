@@ -18,6 +18,7 @@ from .messages import Acks, Columns, Messages
 #: chunk up after 12 transmissions, so what is older than this was settled long ago.
 REMEMBERED = 1 << 17
 
+
 class _Recent(Generic[Columns]):
     """The latest blocks of columns, oldest first, until they exceed REMEMBERED rows."""
 

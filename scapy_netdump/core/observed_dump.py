@@ -63,9 +63,7 @@ class ObservedDump:
     def store_in(self, storage: Storage) -> None:
         """Tell where the vmcore's bytes go; to be called before any data is taken."""
         transfer = self.transfer
-        self._files[formats.VMCORE] = ObservedFile(
-            storage, transfer.vmcore, MAX_OFFSET, self._acks
-        )
+        self._files[formats.VMCORE] = ObservedFile(storage, transfer.vmcore, MAX_OFFSET, self._acks)
         for kind, file in ((formats.KDH, transfer.kdh), (formats.EKCD_KEY, transfer.key)):
             self._files[kind] = ObservedFile(file, file.extents, file.limit, self._acks)
 

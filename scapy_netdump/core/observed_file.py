@@ -173,9 +173,7 @@ def split(messages: Messages, extents: Extents) -> tuple[Ints, Ints]:
 
 def _overlapping(start: Ints, end: Ints, extents: Extents) -> Mask:
     starts, ends = (np.array(bound, np.int64) for bound in extents.bounds)
-    return np.asarray(
-        np.searchsorted(ends, start, "right") < np.searchsorted(starts, end, "left")
-    )
+    return np.asarray(np.searchsorted(ends, start, "right") < np.searchsorted(starts, end, "left"))
 
 
 def _count_repeats(messages: Messages, seen: Extents) -> int:

@@ -145,9 +145,7 @@ class Observer:
         if len(self._heralds) > MAX_HERALDS:
             self._heralds.popitem(last=False)
 
-    def _dump_of(
-        self, stretch: _Stretches, messages: Messages, flow: Flow
-    ) -> ObservedDump | None:
+    def _dump_of(self, stretch: _Stretches, messages: Messages, flow: Flow) -> ObservedDump | None:
         """The dump that some messages of one flow belong to; begun now if they are its first."""
         peer = _peer(flow)
         dump = self._running.get((peer, flow.dport))

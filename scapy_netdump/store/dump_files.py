@@ -39,6 +39,11 @@ class Published:
     vmcore: Path | None = None
     map: Path | None = None
 
+    def as_dict(self) -> dict[str, str | None]:
+        """The paths as text, as JSON takes them."""
+        paths = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: None if path is None else str(path) for name, path in paths}
+
 
 class DumpDirectory:
     """Where dumps go; created if it is not there."""

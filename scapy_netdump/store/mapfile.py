@@ -7,12 +7,18 @@ that follow each other without a gap; ``+`` is a part that was read, ``?`` one n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..core.extents import Range
+from ..errors import NetdumpError
 
 _HERE = "+"
 _MISSING = "?"
+_STATUSES = "?*/-+"
+
+
+class MapfileError(NetdumpError):
+    """A file that is no mapfile."""
 
 
 def mapfile_text(missing: Iterable[Range], end: int) -> str:
@@ -30,7 +36,7 @@ def mapfile_text(missing: Iterable[Range], end: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _blocks(missing: Iterable[Range], end: int) -> Iterable[tuple[int, int, str]]:
+def _blocks(missing: Iterable[Range], end: int) -> Iterator[tuple[int, int, str]]:
     position = 0
     for start, stop in missing:
         if position < start:
@@ -39,3 +45,33 @@ def _blocks(missing: Iterable[Range], end: int) -> Iterable[tuple[int, int, str]
         position = stop
     if position < end:
         yield position, end, _HERE
+
+
+def parse_mapfile(text: str) -> tuple[list[Range], int]:
+    """The ranges that are missing, as any of ddrescue's tools may have left them, and the end.
+
+    All but ``+`` counts as missing. MapfileError if the blocks do not follow each other.
+    """
+    lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
+    missing: list[Range] = []
+    position = None
+    try:
+        for start, end, status in map(_block, lines[1:]):  # the first is the status line
+            if position not in (None, start) or end <= start:
+                raise MapfileError(f"mapfile: block at {start:#x} does not follow the one before")
+            position = end
+            if status == _HERE:
+                continue
+            if missing and missing[-1][1] == start:
+                start = missing.pop()[0]
+            missing.append((start, end))
+    except ValueError:
+        raise MapfileError("mapfile: not one of GNU ddrescue's") from None
+    return missing, position or 0
+
+
+def _block(words: list[str]) -> tuple[int, int, str]:
+    start, size, status = words
+    if len(status) != 1 or status not in _STATUSES:
+        raise ValueError(status)
+    return int(start, 0), int(start, 0) + int(size, 0), status

@@ -47,7 +47,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run cost: seconds of wall, user, system and other processes' time; peak bytes."""
+    """What one run cost: seconds of wall, user, system and other processes' time; peak bytes.
+
+    The peak is that of the largest process, its resident pages of mapped files counted in.
+    """
 
     seconds: float
     user: float

@@ -21,118 +21,21 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from measure import CommandFailed, Series, Task, blocks, compare
+from rows import MIB, ROWS, Command, Recipe, Row
+from table import HEADINGS, line, memory_line, table
 
 HERE = Path(__file__).resolve().parent
-MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """A capture to make: options for generate.py, vmcore size, compression.
-
-    ``size`` in bytes, else ``share`` times what ``--size`` says.
-    """
-
-    name: str
-    options: str = ""
-    share: float = 1.0
-    size: int | None = None
-    compress: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A shell command on a {capture}, and the function that finds the vmcore it made, if any."""
-
-    template: str
-    vmcore: Callable[[Path], Path] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One comparison: a command on a capture, its reference, the ratios asked for.
-
-    Without a reference, figures are seconds. ``other`` is the capture that the reference reads
-    when it is not the same, and makes the ratio one per byte.
-    """
-
-    name: str
-    command: Command
-    capture: Recipe
-    reference: Command | None = None
-    must: float | None = None
-    aim: float | None = None
-    other: Recipe | None = None
-    runs: int | None = None
-
-
-def reported_vmcore(directory: Path) -> Path:
-    """The vmcore of the one dump that ``netdump recover --json`` reports, and as complete."""
-    dumps = json.loads((directory / "report.json").read_bytes())
-    if len(dumps) != 1 or not dumps[0]["complete"]:
-        raise CommandFailed("the report does not show one complete dump")
-    return directory / str(dumps[0]["files"]["vmcore"])
-
-
-def written_vmcore(directory: Path) -> Path:
-    """The vmcore as others.py is told to name it."""
-    return directory / "vmcore"
-
-
-RECOVER = Command("{netdump} recover {capture} -o . --json > report.json", reported_vmcore)
-RECOVER_PIPED = Command(
-    "cat {capture} | {netdump} recover - -o . --json > report.json", reported_vmcore
-)
-HELP = Command("{netdump} --help > help")
-COPY = Command("cp {capture} copy")
-GUNZIP = Command("gzip -dc {capture} > copy")
-UNZSTD = Command("zstd -q -dc {capture} > copy")
-PIPE = Command("cat {capture} | cat > copy")
-DPKT = Command("{python} {others} dpkt {capture} vmcore", written_vmcore)
-TSHARK = Command("{python} {others} tshark {capture} vmcore", written_vmcore)
-SCAPY = Command("{python} {others} scapy {capture} vmcore", written_vmcore)
-
-CLEAN = Recipe("clean.pcap")
-CLEAN_NG = Recipe("clean.pcapng", "--format pcapng")
-BIG = Recipe("big.pcap", share=3.05)
-JUMBO = Recipe("jumbo.pcap", "--payload 8948")
-NOISE = Recipe("noise.pcap", "--noise")
-GZIP = Recipe("clean.pcap", compress="gzip -1")
-ZSTD = Recipe("clean.pcap", compress="zstd -3")
-SMALL = Recipe("small.pcap", size=3_000_000)
-FOR_DPKT = Recipe("dpkt.pcap", size=128 * MIB)
-FOR_TSHARK = Recipe("tshark.pcap", size=32 * MIB)
-FOR_SCAPY = Recipe("scapy.pcap", size=16 * MIB)
-
-ROWS = (
-    Row("pcap / cp", RECOVER, CLEAN, COPY, 2.0, 1.25),
-    Row("pcapng / cp", RECOVER, CLEAN_NG, COPY, 2.0, 1.25),
-    Row("big pcap / cp", RECOVER, BIG, COPY, 1.5, 0.95),
-    Row("jumbo frames / cp", RECOVER, JUMBO, COPY, 1.5, 0.9),
-    Row("noise / clean, per byte", RECOVER, NOISE, RECOVER, 1.2, 1.05, other=CLEAN),
-    Row("gzip / gzip -dc > file", RECOVER, GZIP, GUNZIP, 1.0),
-    Row("zstd / zstd -dc > file", RECOVER, ZSTD, UNZSTD, 2.5),
-    Row("stdin / cat to cat > file", RECOVER_PIPED, CLEAN, PIPE, 1.5),
-    Row("netdump --help, seconds", HELP, SMALL, must=0.15),
-    Row("small pcap, seconds", RECOVER, SMALL, must=0.5),
-    Row("dpkt / cp, per byte", DPKT, FOR_DPKT, COPY, other=CLEAN, runs=2),
-    Row("tshark / cp, per byte", TSHARK, FOR_TSHARK, COPY, other=CLEAN, runs=2),
-    Row("Scapy / cp, per byte", SCAPY, FOR_SCAPY, COPY, other=CLEAN, runs=2),
-)
-MEMORY_MUST, MEMORY_AIM = 150.0, 64.0  # MB, over all rows that run netdump
 
 
 class Captures:
@@ -148,18 +51,18 @@ class Captures:
 
     def path(self, recipe: Recipe) -> Path:
         """The file of a recipe. Raises CalledProcessError."""
-        path = plain = self._plain(recipe)
+        plain = self._plain(recipe)
         if not Path(f"{plain}.sha256").exists():  # generate.py writes it last
             size, _, _ = plain.name.partition("-")
-            generate = [sys.executable, str(HERE / "generate.py"), str(plain), "--size", size]
-            make(plain, [*generate, *recipe.options.split()], subprocess.DEVNULL)
-        if recipe.compress:
-            path = Path(f"{plain}.{recipe.compress.split()[0]}")
-            if not path.exists():
-                partial = Path(f"{path}.partial")
-                with partial.open("wb") as file:
-                    make(path, [*recipe.compress.split(), "-c", str(plain)], file.fileno())
-                partial.rename(path)
+            generate = shlex.join([sys.executable, str(HERE / "generate.py"), str(plain)])
+            make(plain, f"{generate} --size {size} {recipe.options}")
+        if not recipe.compress:
+            return plain
+        path = Path(f"{plain}.{recipe.compress.split()[0]}")
+        if not path.exists():
+            source, target = shlex.quote(str(plain)), shlex.quote(str(path))
+            partial = f"{target}.partial"
+            make(path, f"{recipe.compress} < {source} > {partial} && mv {partial} {target}")
         return path
 
     def sha256(self, recipe: Recipe) -> str:
@@ -167,10 +70,10 @@ class Captures:
         return Path(f"{self._plain(recipe)}.sha256").read_text().split()[0]
 
 
-def make(path: Path, command: list[str], output: int) -> None:
-    """Runs a command that writes a capture, and waits until it is on disk."""
+def make(path: Path, command: str) -> None:
+    """Runs a shell command that writes a capture, and waits until it is on disk."""
     print(f"making {path.name}", file=sys.stderr)
-    subprocess.run(command, stdout=output, check=True)
+    subprocess.run(command, shell=True, stdout=subprocess.DEVNULL, check=True)
     os.sync()  # else the first runs would share the disk with this file
 
 
@@ -205,61 +108,6 @@ def measure(row: Row, captures: Captures, netdump: str, runs: int, directory: Pa
         reference = task(row.reference, other, sha256, netdump)
         scale = other.stat().st_size / capture.stat().st_size
     return compare(command, reference, scale, min(runs, row.runs or runs), directory)
-
-
-# ---------------------------------------------------------------- the report
-
-HEADINGS = (
-    "row", "MB", "median", "min-max", "must", "aim", "", "peak MB", "CPU s", "counted", "vmcore"
-)  # fmt: skip
-
-
-def verdict(value: float, must: float | None, aim: float | None) -> str:
-    """How a figure stands to what was asked for."""
-    if must is None:
-        return ""
-    if value > must:
-        return "MISSED"
-    return "aim" if aim is not None and value <= aim else "ok"
-
-
-def number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def line(row: Row, size: int, series: Series) -> tuple[str, ...]:
-    """A row of the table, for a capture of ``size`` bytes."""
-    low, high = series.range
-    disturbed = "" if series.trusted else " disturbed"
-    return (
-        row.name,
-        number(size / 1e6),
-        number(series.median),
-        f"{number(low)}-{number(high)}",
-        number(row.must),
-        number(row.aim),
-        verdict(series.median, row.must, row.aim),
-        f"{series.peak_rss / 1e6:.0f}",
-        f"{series.cpu:.2f}",
-        f"{len(series.counted)} of {len(series.pairs)}{disturbed}",
-        "verified" if row.command.vmcore else "",
-    )
-
-
-def memory_line(peak: float) -> tuple[str, ...]:
-    """The row for the most memory that any run of netdump took, in MB."""
-    figures = (number(MEMORY_MUST), number(MEMORY_AIM), verdict(peak, MEMORY_MUST, MEMORY_AIM))
-    return ("memory, MB", "", number(peak), "", *figures, "", "", "", "")
-
-
-def table(lines: list[tuple[str, ...]]) -> str:
-    """The lines under their headings, as a Markdown table."""
-    rows = [HEADINGS, *lines]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(
-        "| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows
-    )  # fmt: skip
 
 
 def report(rows: list[Row], captures: Captures, netdump: str, runs: int, directory: Path) -> bool:

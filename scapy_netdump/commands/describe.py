@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Dumps, headers and keys in words, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..core.extents import Range
+from ..kerneldump.header import DumpHeader
+from ..recover import RecoveredDump
+from ..store.dump_files import Published
+from ..text import printable, utc_date
+
+_MAX_RANGES = 5
+
+
+def describe_dump(dump: RecoveredDump) -> str:
+    """A dump of a capture: who, what, and what is missing."""
+    lines = [f"{dump.client} to {dump.server}, {_seen(dump)}"]
+    if dump.path:
+        lines.append(f"path: {dump.path}")
+    if dump.kdh is not None:
+        lines += describe_header(dump.kdh)
+    lines.append(_verdict(dump))
+    if dump.missing:
+        lines.append(f"missing: {_ranges(dump.missing)}")
+    if dump.conflicting_bytes:
+        lines.append(
+            f"{dump.conflicting_bytes} bytes came with different values; those acked first are kept"
+        )
+    lines.append(f"{dump.messages} messages, {dump.retransmitted} of them repeated")
+    lines += describe_files(dump.files)
+    return _block(lines)
+
+
+def describe_header(header: DumpHeader) -> list[str]:
+    """A dump header, in a few lines."""
+    lines = [
+        f'{header.architecture} panic "{header.panicstring}"',
+        f"host: {header.hostname}, {utc_date(header.dumptime)} UTC",
+        f"system: {header.versionstring.partition(chr(10))[0]}",
+        f"length: {header.dumplength} bytes, compression {header.compression_name}, "
+        + ("encrypted" if header.dumpkeysize else "not encrypted"),
+    ]
+    if not header.magic_ok:
+        lines.append(f'this is no dump header: its magic is "{header.magic}"')
+    elif not header.parity_ok:
+        lines.append("the header is damaged: its parity is wrong")
+    return lines
+
+
+def describe_files(files: Published) -> list[str]:
+    """The files of a dump, those that there are."""
+    return [f"{name}: {path}" for name, path in files.as_dict().items() if path is not None]
+
+
+def indent(title: str, lines: Iterable[str]) -> str:
+    """A title and lines below it, each made harmless."""
+    return _block([title, *lines])
+
+
+def _block(lines: list[str]) -> str:
+    first, *rest = (printable(line) for line in lines)
+    return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+def _seen(dump: RecoveredDump) -> str:
+    began = "from the HERALD on" if dump.heralded else "HERALD not seen"
+    return f"{began}, {'finished' if dump.finished else 'FINISHED not seen'}"
+
+
+def _verdict(dump: RecoveredDump) -> str:
+    if dump.complete:
+        return f"complete: all {dump.bytes_received} bytes are here"
+    missing = sum(end - start for start, end in dump.missing)
+    if missing:
+        text = f"INCOMPLETE: {missing} of {dump.bytes_expected} bytes are missing"
+        return f"{text}, though the client was told that all is well" if dump.finished else text
+    if not dump.bytes_received:
+        return "INCOMPLETE: no data was seen"
+    return (
+        f"INCOMPLETE: {dump.bytes_received} bytes without a hole, but neither a sound dump "
+        "header nor FINISHED was seen: there may have been more"
+    )
+
+
+def _ranges(ranges: list[Range]) -> str:
+    shown = ", ".join(f"{start}-{end}" for start, end in ranges[:_MAX_RANGES])
+    more = len(ranges) - _MAX_RANGES
+    return f"{shown} and {more} more ranges" if more > 0 else shown

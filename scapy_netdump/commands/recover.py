@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``netdump recover``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from ..capture.live import LiveCapture
+from ..errors import UsageError
+from ..exits import FAILED, GOOD, INCOMPLETE
+from ..recover import Recoverer, Recovery
+from .describe import describe_dump
+from .progress import ProgressLine
+from .selection import selection_of
+
+
+def run(options: argparse.Namespace) -> int:
+    """Recover, report, and return the exit status."""
+    if not options.captures and options.interface is None:
+        raise UsageError("nothing to recover from: name a capture, or an interface with -i")
+    recovery = _recover(options)
+    for problem in recovery.problems:
+        print(f"netdump: {problem}", file=sys.stderr)
+    if options.json:
+        print(json.dumps([dump.as_dict() for dump in recovery.dumps], indent=2))
+    else:
+        _report(recovery)
+    if recovery.complete:
+        return GOOD
+    return INCOMPLETE if recovery.dumps else FAILED
+
+
+def _recover(options: argparse.Namespace) -> Recovery:
+    selection = selection_of(options)
+    with Recoverer(Path(options.directory), selection, names=options.names) as recoverer:
+        with ProgressLine() as progress:
+            try:
+                for capture in options.captures:
+                    recoverer.read(capture, progress)
+            except KeyboardInterrupt:
+                recoverer.interrupt()
+        if options.interface is not None:
+            _recover_live(recoverer, options.interface)
+        return recoverer.finish()
+
+
+def _recover_live(recoverer: Recoverer, interface: str) -> None:
+    with LiveCapture(interface) as capture:
+        signal.signal(signal.SIGINT, lambda *_: capture.stop())
+        signal.signal(signal.SIGTERM, lambda *_: capture.stop())
+        print(f"netdump: capturing on {interface}, ^C ends", file=sys.stderr)
+        recoverer.watch(capture)
+
+
+def _report(recovery: Recovery) -> None:
+    for dump in recovery.dumps:
+        print(describe_dump(dump))
+    for note in recovery.notes:
+        print(f"note: {note}")
+    if not recovery.dumps:
+        print(f"no netdump traffic in {recovery.frames} frames")

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which dumps a dump directory holds, whoever put them there: this package or netdumpd."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import StoreError
+from .dump_files import Published
+
+_NAME = re.compile(
+    r"(?P<kind>info|kdh|key|vmcore|vmcore_encrypted)\.(?P<host>.+?)\.(?P<number>\d{1,4})"
+    r"(?:\.(?:gz|zst))?(?P<map>\.map)?"
+)
+
+
+def stored_dumps(directory: Path) -> dict[tuple[str, int], Published]:
+    """The files of each dump by host and number, sorted. StoreError if it cannot be read."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise StoreError(f"{directory}: cannot be read: {error.strerror}") from None
+    dumps: dict[tuple[str, int], Published] = {}
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            continue
+        kind = "map" if match["map"] else match["kind"].removesuffix("_encrypted")
+        key = match["host"], int(match["number"])
+        dumps[key] = replace(dumps.get(key, Published()), **{kind: directory / name})
+    return dict(sorted(dumps.items()))

@@ -6,7 +6,6 @@ first used, because Scapy takes longer to import than a dump takes to recover.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from .layers import NetdumpAcks as NetdumpAcks
     from .layers import NetdumpHerald as NetdumpHerald
     from .layers import NetdumpMessages as NetdumpMessages
-    from .recover import reassemble as reassemble
+    from .reassembly import reassemble as reassemble
     from .scapy_tools import NetdumpSession as NetdumpSession
 
     __version__: str
@@ -32,7 +31,7 @@ _MODULE_OF = {
     "NetdumpHerald": "layers",
     "NetdumpMessages": "layers",
     "NetdumpSession": "scapy_tools",
-    "reassemble": "recover",
+    "reassemble": "reassembly",
 }
 
 __all__ = list(_MODULE_OF)
@@ -40,13 +39,19 @@ __all__ = list(_MODULE_OF)
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        value: Any = version("scapy-netdump")
+        value: Any = _version()
     elif name in _MODULE_OF:
         value = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """The installed version; looking it up takes longer than all else that the command loads."""
+    installed: str = import_module("importlib.metadata").version("scapy-netdump")
+    return installed
 
 
 def __dir__() -> list[str]:
@@ -57,8 +62,8 @@ def scapy_ext(ext: Any) -> None:
     """Called by Scapy's `conf.exts.load("scapy-netdump")` with its ScapyExt.
 
     Makes load_contrib("netdump") work. Only contrib.py is registered: Scapy loads a
-    registered file as a module of its own, so registering layers.py would make a second
+    registered file as a module of its own, so registering the layers would make a second
     copy of every class and bind every port twice.
     """
-    ext.config("scapy-netdump", version("scapy-netdump"))
+    ext.config("scapy-netdump", _version())
     ext.register("netdump", ext.MODE.CONTRIB, Path(__file__).with_name("contrib.py"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""netdump's numbers and formats. GENERATED from layers.py: do not edit.
+"""netdump's numbers and formats. GENERATED from layers/: do not edit.
 
 Made by `python -m scapy_netdump.generate` so that bulk code need not import Scapy.
 Formats are the struct module's; names of fields stand in the order of the format.

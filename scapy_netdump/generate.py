@@ -15,8 +15,8 @@ from pathlib import Path
 from scapy.fields import AnyField, EnumField, StrFixedLenField
 from scapy.packet import Packet
 
-from scapy_netdump import layers
-from scapy_netdump.scapy_fields import fixed_size
+from .layers import kerneldump, messages
+from .layers.base import fixed_size, offset_of
 
 PACKAGE = Path(__file__).resolve().parent
 FORMATS = PACKAGE / "formats.py"
@@ -47,7 +47,7 @@ def formats_source() -> str:
 
 _FORMATS_HEAD = '''\
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""netdump's numbers and formats. GENERATED from layers.py: do not edit.
+"""netdump's numbers and formats. GENERATED from layers/: do not edit.
 
 Made by `python -m scapy_netdump.generate` so that bulk code need not import Scapy.
 Formats are the struct module's; names of fields stand in the order of the format.
@@ -58,26 +58,26 @@ from typing import Final
 
 
 def _constants() -> Iterator[str]:
-    yield f"HERALD_PORT: Final = {layers.HERALD_PORT}"
-    yield f"ACK_PORT: Final = {layers.ACK_PORT}"
+    yield f"HERALD_PORT: Final = {messages.HERALD_PORT}"
+    yield f"ACK_PORT: Final = {messages.ACK_PORT}"
     yield ""
-    yield from (f"{word}: Final = {number}" for number, word in layers.MESSAGE_TYPES.items())
-    yield from _mapping("MESSAGE_TYPES", layers.MESSAGE_TYPES)
+    yield from (f"{word}: Final = {number}" for number, word in messages.MESSAGE_TYPES.items())
+    yield from _mapping("MESSAGE_TYPES", messages.MESSAGE_TYPES)
     yield ""
-    yield from _format("NETDUMP", layers.Netdump)
-    yield from _format("ACK", layers.NetdumpAck)
-    yield from _format("KEY", layers.KernelDumpKey)
+    yield from _format("NETDUMP", messages.Netdump)
+    yield from _format("ACK", messages.NetdumpAck)
+    yield from _format("KEY", kerneldump.KernelDumpKey)
     yield ""
     yield "# struct kerneldumpheader by its version: format, names of fields."
     yield "KDH_LAYOUTS: Final[dict[int, tuple[str, tuple[str, ...]]]] = {"
-    for version, layer in layers.HEADER_LAYOUTS.items():
+    for version, layer in kerneldump.HEADER_LAYOUTS.items():
         yield f'    {version}: (\n        "{struct_format(layer)}",\n        ('
         yield from (f'            "{field.name}",' for field in _fixed_fields(layer))
         yield "        ),\n    ),"
     yield "}"
-    yield f"MAGICS: Final = {_tuple(layers.MAGICS)}"
-    yield from _mapping("COMPRESSIONS", layers.COMPRESSIONS)
-    yield from _mapping("ENCRYPTIONS", layers.ENCRYPTIONS)
+    yield f"MAGICS: Final = {_tuple(kerneldump.MAGICS)}"
+    yield from _mapping("COMPRESSIONS", kerneldump.COMPRESSIONS)
+    yield from _mapping("ENCRYPTIONS", kerneldump.ENCRYPTIONS)
 
 
 def _format(name: str, layer: type[Packet]) -> Iterator[str]:
@@ -96,14 +96,19 @@ def _mapping(name: str, words: Mapping[int, str]) -> Iterator[str]:
 
 def readme_section() -> str:
     """The field tables of the README, markers included."""
-    single = (layers.Netdump, layers.NetdumpAck, layers.NetdumpHerald, layers.KernelDumpKey)
+    single = (
+        messages.Netdump,
+        messages.NetdumpAck,
+        messages.NetdumpHerald,
+        kerneldump.KernelDumpKey,
+    )
     tables = [_table(layer) for layer in single] + [_header_table()]
     return "\n\n".join([BEGIN, *tables, END])
 
 
 def _table(layer: type[Packet]) -> str:
     rows = (
-        (field.name, layers.offset_of(layer, field.name), _size(field), _meaning(layer, field))
+        (field.name, offset_of(layer, field.name), _size(field), _meaning(layer, field))
         for field in layer.fields_desc
     )
     return _markdown(layer, ("field", "offset", "bytes", "meaning"), rows)
@@ -111,20 +116,20 @@ def _table(layer: type[Packet]) -> str:
 
 def _header_table() -> str:
     """One table for all versions of the kernel dump header; `-` where a version lacks a field."""
-    newest = layers.KernelDumpHeader
-    layouts = layers.HEADER_LAYOUTS.values()
+    newest = kerneldump.KernelDumpHeader
+    layouts = kerneldump.HEADER_LAYOUTS.values()
     rows = (
         (field.name, *(_place(layer, field.name) for layer in layouts), _meaning(newest, field))
         for field in newest.fields_desc
     )
-    columns = ("field", *(f"version {number}" for number in layers.HEADER_LAYOUTS), "meaning")
+    columns = ("field", *(f"version {number}" for number in kerneldump.HEADER_LAYOUTS), "meaning")
     return _markdown(newest, columns, rows, note="Offset and size in bytes, by version.")
 
 
 def _place(layer: type[Packet], name: str) -> str:
     for field in layer.fields_desc:
         if field.name == name:
-            return f"{layers.offset_of(layer, name)}, {_size(field)}"
+            return f"{offset_of(layer, name)}, {_size(field)}"
     return "-"
 
 

@@ -7,10 +7,8 @@ dump fills the holes that an earlier one left.
 
 from __future__ import annotations
 
-import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,6 @@ from .store.hosts import address_text, host_name
 from .store.nowhere import Nowhere
 from .store.vmcore_file import VmcoreFile
 from .store.writer import Writer
-
-_log = logging.getLogger(__name__)
 
 #: Told how many bytes of a capture have been read, and of how many (None: not known).
 Progress = Callable[[str, int, int | None], None]
@@ -118,6 +114,7 @@ class Recoverer:
         self._writer = Writer()
         self._observer = Observer(self._storage_for, self._selection)
         self._captures = 0
+        self._stopping = False
 
     def __enter__(self) -> Recoverer:
         return self
@@ -130,6 +127,9 @@ class Recoverer:
 
         CaptureError if it is none, StoreError if a dump cannot be written.
         """
+        if self._stopping:
+            self.recovery.problems.append(f"{path}: interrupted before it was read")
+            return
         finder = DatagramFinder(self._selection.port, self._careful)
         with open_source(path) as source:
             reader = CaptureReader(source, finder, self._careful)
@@ -139,6 +139,9 @@ class Recoverer:
                     self._observe(batch)
                     if progress is not None:
                         progress(source.name, reader.position, source.size)
+                    if self._stopping and not reader.ended:
+                        self.recovery.problems.append(f"{source.name}: interrupted")
+                        break
             finally:
                 self.recovery.frames += reader.frames
                 self.recovery.problems += reader.problems
@@ -154,9 +157,10 @@ class Recoverer:
         if capture.dropped:
             self.recovery.problems.append(f"{capture.dropped} frames were lost by the system")
 
-    def interrupt(self) -> None:
-        """Note that what was to be read was not all read."""
-        self.recovery.problems.append("interrupted: what follows was not read")
+    def stop(self) -> None:
+        """Read no more; a signal handler may call this. Of a pipe, what its writer leaves in
+        it is read to the end first, as an interrupt usually ends the writer too."""
+        self._stopping = True
 
     def finish(self) -> Recovery:
         """Give the files of all dumps their final names, and say what there is."""
@@ -230,20 +234,3 @@ def recover(captures: Sequence[str], directory: str | os.PathLike[str]) -> Recov
         for capture in captures:
             recoverer.read(capture)
         return recoverer.finish()
-
-
-def reassemble(*captures: str | os.PathLike[str]) -> Iterator[RecoveredDump]:
-    """The dumps in some captures, read as one.
-
-    Their files are in a temporary directory, on disk and not in memory, and go with it
-    when the iteration ends; ``recover`` keeps them. What is wrong with the captures is
-    logged. CaptureError if one is no capture.
-
-        for dump in reassemble("panic.pcapng"):
-            print(dump.kdh.panicstring, dump.complete, dump.missing)
-    """
-    with tempfile.TemporaryDirectory(prefix="netdump-") as directory:
-        recovery = recover([os.fspath(capture) for capture in captures], directory)
-        for problem in recovery.problems:
-            _log.warning("%s", problem)
-        yield from recovery.dumps

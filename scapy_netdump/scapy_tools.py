@@ -14,7 +14,8 @@ from scapy.packet import NoPayload, Packet, Padding
 from scapy.sessions import DefaultSession
 
 from .formats import HERALD, HERALD_PORT
-from .layers import Netdump, NetdumpAck, NetdumpAcks, NetdumpMessages, datagram_class
+from .layers import Netdump, NetdumpAck, NetdumpAcks, NetdumpMessages
+from .layers.messages import datagram_class
 from .wire import ACK_SIZE, HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -91,9 +92,14 @@ def _udp_and_ip(packet: Packet) -> tuple[UDP, IP | IPv6] | None:
     return None if udp is None or below is None else (cast(UDP, udp), below)
 
 
+def _size_of_data(udp: UDP) -> int:
+    """Bytes that the datagram held as sent, of which fewer may have been captured."""
+    return len(udp.payload) if udp.len is None else max(udp.len - _UDP_HEADER_SIZE, 0)
+
+
 def _data(udp: UDP) -> bytes:
     """What the datagram holds, as far as it was captured, without padding of the frame."""
-    return bytes(udp.payload)[: max(udp.len - _UDP_HEADER_SIZE, 0)]
+    return bytes(udp.payload)[: _size_of_data(udp)]
 
 
 def _ack_seqno(udp: UDP) -> int | None:
@@ -112,10 +118,10 @@ def _remember(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 def _replace_payload(udp: UDP, *, from_client: bool) -> None:
     data = _data(udp)
     padding = bytes(udp.payload)[len(data) :]
-    length = max(udp.len - _UDP_HEADER_SIZE, len(data))
+    layer = datagram_class(data, _size_of_data(udp), from_client=from_client)
     udp.remove_payload()
     if data:
-        udp.add_payload(datagram_class(data, length, from_client=from_client)(data))
+        udp.add_payload(layer(data))
     if padding:
         udp.add_payload(Padding(padding))
 
@@ -127,11 +133,11 @@ def take_apart(packet: Packet) -> Iterator[Packet]:
     if carriers is None or not parts:
         yield packet
         return
-    udp = carriers[0]
-    sent = udp.len - _UDP_HEADER_SIZE
-    udp.remove_payload()
+    sent = _size_of_data(carriers[0])
+    carrier = packet.copy()
+    carrier[UDP].remove_payload()
     for part in parts:
-        yield _alone(packet, part, surplus=sent - _size_as_sent(part))
+        yield _alone(carrier, part, surplus=sent - _size_as_sent(part))
 
 
 def _parts(super_frame: Packet) -> list[Packet]:
@@ -158,9 +164,10 @@ def _alone(carrier: Packet, part: Packet, surplus: int) -> Packet:
     udp, ip = cast(tuple[UDP, IP | IPv6], _udp_and_ip(single))
     for layer, size in ((udp, "len"), (ip, "len" if isinstance(ip, IP) else "plen")):
         value = layer.getfieldval(size)
-        layer.setfieldval(size, value - surplus if value > surplus else None)
-    for layer in (udp, ip):
-        layer.delfieldval("chksum")
+        layer.setfieldval(size, value - surplus if value and value > surplus else None)
+    udp.chksum = None
+    if isinstance(ip, IP):
+        ip.chksum = None
     copy = type(carrier)(bytes(single))
     copy.time = carrier.time
     copy.sniffed_on = carrier.sniffed_on

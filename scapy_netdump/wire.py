@@ -52,17 +52,15 @@ def messages(payload: Buffer, length: int | None = None) -> list[Message]:
     while start <= captured:
         kind, seqno, offset, size, _ = _HEADER.unpack_from(payload, start - HEADER_SIZE)
         after = start + size
-        if kind not in MESSAGE_TYPES or not _may_end(payload, after, length):
+        if kind not in MESSAGE_TYPES or (after != length and not _followed(payload, after, length)):
             break
         found.append(Message(kind, seqno, offset, size, start, min(after, captured)))
         start = after + HEADER_SIZE
     return found
 
 
-def _may_end(payload: Buffer, after: int, length: int) -> bool:
-    """Whether a message that ends at `after` ends at a place where messages do."""
-    if after == length:
-        return True
+def _followed(payload: Buffer, after: int, length: int) -> bool:
+    """Whether another message begins at `after`, as far as was captured."""
     if after + HEADER_SIZE > length:
         return False
     return after + 4 > len(payload) or unpack_from("!I", payload, after)[0] in MESSAGE_TYPES

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.all import IntField, Raw
 
-from scapy_netdump import formats, generate, layers, wire
+from scapy_netdump import formats, generate, wire
 from scapy_netdump.kerneldump.header import DumpHeader
 from scapy_netdump.kerneldump.key import DumpKey
 from scapy_netdump.layers import (
@@ -18,6 +18,9 @@ from scapy_netdump.layers import (
     NetdumpAck,
     NetdumpAcks,
     NetdumpMessages,
+)
+from scapy_netdump.layers import (
+    messages as message_layers,
 )
 
 u8, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 32, 64))
@@ -138,7 +141,7 @@ def test_both_decoders_agree_on_a_key(encryption: int, iv: bytes, encryptedkey: 
 
 
 def test_enums_are_the_layers_enums() -> None:
-    assert formats.MESSAGE_TYPES == layers.MESSAGE_TYPES
-    assert {getattr(formats, word): word for word in layers.MESSAGE_TYPES.values()} == (
-        layers.MESSAGE_TYPES
+    assert formats.MESSAGE_TYPES == message_layers.MESSAGE_TYPES
+    assert {getattr(formats, word): word for word in message_layers.MESSAGE_TYPES.values()} == (
+        message_layers.MESSAGE_TYPES
     )

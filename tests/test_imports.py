@@ -9,7 +9,7 @@ import pytest
 
 import scapy_netdump
 
-NEEDS_SCAPY = {"contrib", "generate", "layers", "scapy_fields", "scapy_tools"}
+NEEDS_SCAPY = {"contrib", "generate", "layers", "scapy_tools"}
 
 
 def imported_by(code: str) -> set[str]:

@@ -48,7 +48,8 @@ def test_all_exported_names_are_in_the_shell(home: dict[str, str]) -> None:
         "",
         "load_contrib('netdump')",
         "conf.exts.load('scapy-netdump'); load_contrib('netdump')",
-        "import importlib, scapy_netdump.layers; importlib.reload(scapy_netdump.layers)",
+        "import importlib, scapy_netdump.layers; importlib.reload(scapy_netdump.layers.messages); "
+        "importlib.reload(scapy_netdump.layers)",
     ],
     ids=["once", "contrib twice", "all twice", "reloaded"],
 )
@@ -99,5 +100,5 @@ def test_prestart_makes_it_part_of_every_shell(home: dict[str, str], tmp_path: P
         capture_output=True,
         check=True,
     )
-    assert "class <class 'scapy_netdump.layers.Netdump'>" in shell.stdout
+    assert "class <class 'scapy_netdump.layers.messages.Netdump'>" in shell.stdout
     assert "same True" in shell.stdout

@@ -174,20 +174,20 @@ def _number_flows(
     addresses: npt.NDArray[np.uint64], ports: npt.NDArray[np.uint32], flows: list[Flow]
 ) -> Ints:
     """A number for each row by its flow; the flows themselves are added to ``flows``."""
-    numbers = np.zeros(len(ports), np.int64)
-    left = np.arange(len(ports))
-    while len(left):
+    numbers = np.full(len(ports), -1)
+    addresses, ports = np.ascontiguousarray(addresses), np.ascontiguousarray(ports)
+    while (left := numbers < 0).any():
         if len(flows) < _FEW_FLOWS:
-            first = left[0]
-            same = (addresses[left] == addresses[first]) & (ports[left] == ports[first])
-            groups, left = [left[same]], left[~same]
+            first = np.argmax(left)
+            groups = [(addresses == addresses[first]) & (ports == ports[first])]
         else:
-            order = left[np.lexsort((ports[left], addresses[left]))]
+            rest = np.flatnonzero(left)
+            order = rest[np.lexsort((ports[rest], addresses[rest]))]
             changes = (np.diff(addresses[order]) != 0) | (np.diff(ports[order]) != 0)
-            groups, left = np.split(order, np.flatnonzero(changes) + 1), left[:0]
+            groups = np.split(order, np.flatnonzero(changes) + 1)
         for group in groups:
             numbers[group] = len(flows)
-            flows.append(_flow(addresses[group[0]].tobytes(), ports[group[0]].tobytes()))
+            flows.append(_flow(addresses[group][0].tobytes(), ports[group][0].tobytes()))
     return numbers
 
 

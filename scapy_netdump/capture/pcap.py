@@ -7,8 +7,9 @@ import struct
 
 import numpy as np
 
-from ..core.batch import Bytes, Ints, Mask, at_every_byte, gather
-from .frames import MAX_RECORD, Frames, Scan, chain, commonest_beginning
+from ..core.batch import Bytes, Ints, Mask, gather
+from .chain import Chain
+from .frames import MAX_RECORD, Frames, Scan
 
 _FILE_HEADER = struct.Struct("IHHiIII")  # magic, version, zone, accuracy, snaplen, link type
 _RECORD = 16  # seconds, fraction, included and original length
@@ -39,7 +40,7 @@ class Pcap:
         self._length = struct.Struct(order + "I")
         self._u4 = order + "u4"
         self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
-        self._pattern = b""
+        self._chain = Chain(frame_at=_RECORD, length_at=_INCLUDED, overhead=_RECORD)
         self._last_second = 0
 
     @staticmethod
@@ -53,22 +54,15 @@ class Pcap:
 
     def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The frames of the whole records in ``[begin, end)``, many at a time."""
-        included = at_every_byte(buffer, self._u4)
-        found = chain(
-            lambda positions: positions + included[positions + _INCLUDED] + _RECORD,
-            buffer,
-            begin,
-            end,
-            self._pattern,
-            _RECORD,
-        )
-        scan = None if found is None else self._scan_of(buffer, found, begin, end)
-        scan = scan or self.scan_slowly(buffer, begin, end)
-        self._pattern = commonest_beginning(buffer, scan.frames)
+        found = self._chain.follow(buffer, begin, end, self._u4)
+        scan = None if found is None else self._scan_of(buffer, found, end)
+        if scan is None:
+            scan = self.scan_slowly(buffer, begin, end)
+            self._chain.learn(buffer, scan.frames)
         return scan
 
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The same, one record after the other: for what ``chain`` cannot follow."""
+        """The same, one record after the other: for what the chain cannot follow."""
         data = buffer.data
         found = []
         position = begin
@@ -122,7 +116,7 @@ class Pcap:
             & (near | (self._last_second == 0))
         )
 
-    def _scan_of(self, buffer: Bytes, found: Ints, begin: int, end: int) -> Scan | None:
+    def _scan_of(self, buffer: Bytes, found: Ints, end: int) -> Scan | None:
         """The scan of a chain of which only the last record may be cut short by the window;
         None if one of them claims an unsound length."""
         frames = self._frames(buffer, found)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Bytes, Ints, at_every_byte, gather
-from .frames import Frames, Row, Scan, chain, commonest_beginning
+from ..core.batch import Bytes, Ints, gather
+from .chain import Chain
+from .frames import Frames, Row, Scan
 
 _SECTION = 0x0A0D0D0A  # the same in both byte orders
 _INTERFACE = 1
@@ -59,7 +60,7 @@ class Pcapng:
     header_size = 0
 
     def __init__(self) -> None:
-        self._pattern = b""
+        self._chain = Chain(frame_at=_PACKET_HEAD, length_at=_LENGTH, overhead=0)
         self._time = 0.0
         self._start_section("<")
 
@@ -70,22 +71,15 @@ class Pcapng:
 
     def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The frames of the whole blocks in ``[begin, end)``, many at a time."""
-        total = at_every_byte(buffer, self._u4)
-        found = chain(
-            lambda positions: positions + total[positions + _LENGTH],
-            buffer,
-            begin,
-            end,
-            self._pattern,
-            _PACKET_HEAD,
-        )
-        scan_of_many = None if found is None else self._scan_of(buffer, found, end)
-        scan = scan_of_many or self.scan_slowly(buffer, begin, end)
-        self._pattern = commonest_beginning(buffer, scan.frames)
+        found = self._chain.follow(buffer, begin, end, self._u4)
+        scan = None if found is None else self._scan_of(buffer, found, end)
+        if scan is None:
+            scan = self.scan_slowly(buffer, begin, end)
+            self._chain.learn(buffer, scan.frames)
         return scan
 
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The same, one block after the other: for what ``chain`` cannot follow."""
+        """The same, one block after the other: for what the chain cannot follow."""
         data = buffer.data
         rows: list[Row] = []
         position = begin

@@ -42,12 +42,14 @@ class Format(Protocol):
 
 
 class CaptureReader:
-    """Reads one capture. ``frames`` counts those seen, ``position`` the bytes read so far."""
+    """Reads one capture. ``frames`` counts those seen, ``position`` the bytes read so far;
+    ``ended`` says that the batch at hand is from the end."""
 
     def __init__(self, source: Source, finder: DatagramFinder, careful: bool = False) -> None:
         """``careful`` walks the records one by one, to compare with."""
         self.frames = 0
         self.position = 0
+        self.ended = False
         self._source = source
         self._finder = finder
         self._careful = careful
@@ -72,6 +74,7 @@ class CaptureReader:
         lost = False
         for window in windows:
             position = window.begin
+            self.ended = window.last
             if format_ is None:
                 format_ = self._recognise(window)
                 position += format_.header_size

@@ -7,6 +7,8 @@ import argparse
 import json
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..capture.live import LiveCapture
@@ -37,23 +39,30 @@ def run(options: argparse.Namespace) -> int:
 def _recover(options: argparse.Namespace) -> Recovery:
     selection = selection_of(options)
     with Recoverer(Path(options.directory), selection, names=options.names) as recoverer:
-        with ProgressLine() as progress:
-            try:
-                for capture in options.captures:
-                    recoverer.read(capture, progress)
-            except KeyboardInterrupt:
-                recoverer.interrupt()
+        with ProgressLine() as progress, _stopped_by_signals(recoverer.stop):
+            for capture in options.captures:
+                recoverer.read(capture, progress)
         if options.interface is not None:
-            _recover_live(recoverer, options.interface)
+            with LiveCapture(options.interface) as live, _stopped_by_signals(live.stop):
+                print(f"netdump: capturing on {options.interface}, ^C ends", file=sys.stderr)
+                recoverer.watch(live)
         return recoverer.finish()
 
 
-def _recover_live(recoverer: Recoverer, interface: str) -> None:
-    with LiveCapture(interface) as capture:
-        signal.signal(signal.SIGINT, lambda *_: capture.stop())
-        signal.signal(signal.SIGTERM, lambda *_: capture.stop())
-        print(f"netdump: capturing on {interface}, ^C ends", file=sys.stderr)
-        recoverer.watch(capture)
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first ^C (or SIGTERM) end the reading in good order, and the second at once."""
+
+    def handle(*_: object) -> None:
+        stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(recovery: Recovery) -> None:

@@ -1,27 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kinds of Scapy fields that netdump's layers need and Scapy lacks; imports Scapy."""
+"""Kinds of Scapy fields that a kernel dump needs and Scapy lacks; imports Scapy."""
 
 from collections.abc import Sequence
 from typing import cast
 
-from scapy.fields import (
-    AnyField,
-    LongField,
-    PacketListField,
-    StrFixedLenField,
-    StrLenField,
-    StrNullField,
-    XIntField,
-)
+from scapy.fields import LongField, StrFixedLenField, StrNullField, XIntField
 from scapy.packet import Packet
 
-from scapy_netdump.text import utc_date
-
-
-def fixed_size(field: AnyField) -> int:
-    """Bytes that a field always takes on the wire; 0 if that depends on the packet."""
-    variable = isinstance(field, (StrLenField, StrNullField, PacketListField))
-    return 0 if variable else cast(int, field.sz)
+from ..text import utc_date
 
 
 class CStringField(StrFixedLenField):

@@ -110,7 +110,7 @@ class Recoverer:
         self._careful = careful
         self._directory = DumpDirectory(directory) if directory is not None else None
         self._host_of = host_name if names else str
-        self._files: dict[ObservedDump, DumpFiles] = {}
+        self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
         self._writer = Writer()
         self._observer = Observer(self._storage_for, self._selection)
         self._captures = 0
@@ -165,10 +165,12 @@ class Recoverer:
     def finish(self) -> Recovery:
         """Give the files of all dumps their final names, and say what there is."""
         self._observer.finish()
+        for dump, (_, vmcore) in self._stored.items():
+            vmcore.finish(dump.transfer.vmcore)
         self._writer.drain()
         for dump in self._observer.dumps:
-            files = self._files.get(dump)
-            published = files.publish(dump.transfer) if files is not None else Published()
+            stored = self._stored.get(dump)
+            published = stored[0].publish(dump.transfer) if stored is not None else Published()
             self.recovery.dumps.append(_recovered(dump, published))
         self._note(self._observer.snapped, "messages cut short by a snap length")
         self._note(self._observer.malformed, "messages that no server would answer, ignored")
@@ -193,8 +195,9 @@ class Recoverer:
         except HostFullError as error:
             self.recovery.problems.append(str(error))
             return Nowhere()
-        self._files[dump] = files
-        return VmcoreFile(files.part, self._writer)
+        vmcore = VmcoreFile(files.part, self._writer)
+        self._stored[dump] = files, vmcore
+        return vmcore
 
     def _note(self, count: int, what: str) -> None:
         if count:

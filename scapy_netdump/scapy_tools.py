@@ -13,7 +13,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import NoPayload, Packet, Padding
 from scapy.sessions import DefaultSession
 
-from .formats import HERALD, HERALD_PORT
+from .formats import ACK_PORT, HERALD, HERALD_PORT
 from .layers import Netdump, NetdumpAck, NetdumpAcks, NetdumpMessages
 from .layers.messages import datagram_class
 from .wire import ACK_SIZE, HEADER_SIZE
@@ -78,9 +78,19 @@ class NetdumpSession(DefaultSession):
         if udp.dport == HERALD_PORT and isinstance(message, Netdump) and message.type == HERALD:
             _remember(self._heralds, (ip.src, udp.sport, ip.dst), message.seqno)
             return
-        herald = self._heralds.get((ip.dst, udp.dport, ip.src))
-        if herald is not None and _ack_seqno(udp) == herald:
-            _remember(self._dumps, (ip.dst, udp.dport, ip.src, udp.sport), None)
+        seqno = _ack_seqno(udp)
+        for client_port in self._announced(ip.dst, udp.dport, ip.src):
+            if self._heralds[ip.dst, client_port, ip.src] == seqno:
+                _remember(self._dumps, (ip.dst, client_port, ip.src, udp.sport), None)
+
+    def _announced(self, client: str, port: int, server: str) -> list[int]:
+        """The client's ports whose HERALD an ack to `port` may answer: that one, or any if
+        the ack goes where netdump(4) has all acks go."""
+        if (client, port, server) in self._heralds:
+            return [port]
+        if port != ACK_PORT:
+            return []
+        return [sport for src, sport, dst in self._heralds if (src, dst) == (client, server)]
 
 
 def _udp_and_ip(packet: Packet) -> tuple[UDP, IP | IPv6] | None:
@@ -134,7 +144,7 @@ def take_apart(packet: Packet) -> Iterator[Packet]:
         yield packet
         return
     sent = _size_of_data(carriers[0])
-    carrier = packet.copy()
+    carrier: Packet = packet.copy()
     carrier[UDP].remove_payload()
     for part in parts:
         yield _alone(carrier, part, surplus=sent - _size_as_sent(part))

@@ -122,6 +122,12 @@ def test_herald_path_has_its_nul_and_an_empty_one_has_no_bytes() -> None:
     assert bytes(NetdumpHerald()) == b""
 
 
+@pytest.mark.parametrize("data", [b"lab", b"\0", b"\0lab\0"])
+def test_a_herald_without_a_path_and_its_nul_has_no_path(data: bytes) -> None:
+    herald = NetdumpHerald(data)
+    assert (herald.path, herald[Raw].load) == (b"", data)
+
+
 def test_key_size_is_filled_in() -> None:
     blob = bytes(KernelDumpKey(encryption="chacha20", iv=b"i", encryptedkey=b"k" * 256))
     assert blob == b"\2i" + bytes(31) + struct.pack("!I", 256) + b"k" * 256

@@ -74,6 +74,12 @@ def test_a_dump_between_two_unknown_ports_is_learned(tmp_path: Path) -> None:
     assert packets[5][KernelDumpHeader].parity_ok
 
 
+def test_acks_to_the_usual_port_teach_of_a_client_that_sends_from_another(tmp_path: Path) -> None:
+    data = from_client(Netdump(seqno=2, offset=0) / b"memory")
+    packets = sniffed(tmp_path, [HERALD, from_server(1, dport=20024), data])
+    assert packets[2][Netdump].seqno == 2
+
+
 def test_packets_keep_their_bytes_and_times(tmp_path: Path) -> None:
     sent = [HERALD, from_server(1), from_client(Netdump(seqno=2) / b"m"), from_server(2)]
     for number, packet in enumerate(sent):

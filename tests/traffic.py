@@ -20,7 +20,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from itertools import count, groupby
+from itertools import count, groupby, pairwise
 from random import Random
 from typing import Any, NamedTuple
 
@@ -51,12 +51,6 @@ class Datagram(NamedTuple):
     captured: int | None = None
 
     @property
-    def to_server(self) -> bool:
-        """Whether it holds messages: acks are four bytes, or several times four in one that
-        ``coalesced`` made, from the server's port to a client's."""
-        return len(self.payload) >= wire.HEADER_SIZE and self.payload[:3] == b"\0\0\0"
-
-    @property
     def kept(self) -> bytes:
         """The part of the payload that was captured."""
         return self.payload if self.captured is None else self.payload[: self.captured]
@@ -70,6 +64,7 @@ class Dump:
     before the data (the kernel sends it last). ``ack_port``: where the server sends acks
     to, the client's own port if None. ``seqnos``: the numbers of the messages in their
     order, 1, 2, 3 if None; ``finished_seqno`` makes an exception of the last one.
+    ``window``: how many messages go out before their acks come.
     ``loss`` loses that share of messages and of acks, the client sends its unacked ones
     again until they are acked, and the capture is taken ``at`` the "client" or "server".
     """
@@ -89,6 +84,7 @@ class Dump:
     key: bytes = b""
     payload: int = PAYLOAD
     chunk: int = CHUNK
+    window: int = 1
     first_seqno: int = 1
     finished_seqno: int | None = None
     aux2: int = 0
@@ -140,14 +136,17 @@ class Dump:
         for unacked in self.chunks():
             while unacked:
                 rest = []
-                for message in unacked:
-                    arrived, acked = random.random() >= self.loss, random.random() >= self.loss
-                    if arrived or self.at == "client":
-                        yield message
-                    if self.acked and arrived and (acked or self.at == "server"):
-                        yield self.ack(seqno_of(message))
-                    if not (arrived and acked):
-                        rest.append(message)
+                for begin in range(0, len(unacked), self.window):
+                    acks = []
+                    for message in unacked[begin : begin + self.window]:
+                        arrived, answered = (random.random() >= self.loss for _ in range(2))
+                        if arrived or self.at == "client":
+                            yield message
+                        if self.acked and arrived and (answered or self.at == "server"):
+                            acks.append(self.ack(seqno_of(message)))
+                        if not (arrived and answered):
+                            rest.append(message)
+                    yield from acks
                 unacked = rest
 
 
@@ -168,8 +167,9 @@ def header(dumplength: int, version: int = 4, **fields: Any) -> bytes:
         "hostname": b"crashed.example.org",
         "versionstring": b"FreeBSD 14.1-RELEASE\n  GENERIC\n",
         "panicstring": b"page fault",
+        "version": version,
+        "dumplength": dumplength,
         "unused": b"",
-        **{"version": version, "dumplength": dumplength},
         **fields,
     }
     data = struct.pack(layout, *(values.get(name, 0) for name in names))
@@ -213,15 +213,15 @@ def coalesced(traffic: Sequence[Datagram], most: int = 44) -> list[Datagram]:
     ``most``, as GRO makes them: all the same size, but the last may be shorter."""
     merged: list[Datagram] = []
     for _, same_flow in groupby(traffic, key=lambda datagram: datagram[1:5]):
-        open_, sizes = False, []
+        sizes: list[int] = []
         for datagram in same_flow:
             size = len(datagram.payload)
-            if open_ and len(sizes) < most and size <= sizes[0] == sizes[-1]:
+            if sizes and len(sizes) < most and size <= sizes[0] == sizes[-1]:
                 merged[-1] = merged[-1]._replace(payload=merged[-1].payload + datagram.payload)
                 sizes.append(size)
             else:
                 merged.append(datagram)
-                open_, sizes = True, [size]
+                sizes = [size]
     return merged
 
 
@@ -254,7 +254,7 @@ def batch(traffic: Sequence[Datagram]) -> Batch:
 def batches(traffic: Sequence[Datagram], cuts: Iterable[int]) -> Iterator[Batch]:
     """The same in several batches, cut before the places ``cuts``."""
     edges = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(traffic)), len(traffic)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield batch(traffic[begin:end])
 
 

@@ -174,20 +174,21 @@ def _number_flows(
     addresses: npt.NDArray[np.uint64], ports: npt.NDArray[np.uint32], flows: list[Flow]
 ) -> Ints:
     """A number for each row by its flow; the flows themselves are added to ``flows``."""
-    numbers = np.full(len(ports), -1)
+    numbers = np.zeros(len(ports), np.int64)
+    rows = np.arange(len(ports))
     addresses, ports = np.ascontiguousarray(addresses), np.ascontiguousarray(ports)
-    while (left := numbers < 0).any():
-        if len(flows) < _FEW_FLOWS:
-            first = np.argmax(left)
-            groups = [(addresses == addresses[first]) & (ports == ports[first])]
-        else:
-            rest = np.flatnonzero(left)
-            order = rest[np.lexsort((ports[rest], addresses[rest]))]
-            changes = (np.diff(addresses[order]) != 0) | (np.diff(ports[order]) != 0)
-            groups = np.split(order, np.flatnonzero(changes) + 1)
-        for group in groups:
-            numbers[group] = len(flows)
-            flows.append(_flow(addresses[group][0].tobytes(), ports[group][0].tobytes()))
+    while len(rows) and len(flows) < _FEW_FLOWS:
+        number = len(flows)
+        flows.append(_flow(addresses[0].tobytes(), ports[0].tobytes()))
+        others = np.flatnonzero((addresses != addresses[0]) | (ports != ports[0]))
+        rows, addresses, ports = rows[others], addresses[others], ports[others]
+        numbers[rows] = number + 1
+    if len(rows):
+        order = np.lexsort((ports, addresses))
+        changes = (np.diff(addresses[order]) != 0) | (np.diff(ports[order]) != 0)
+        for group in np.split(order, np.flatnonzero(changes) + 1):
+            numbers[rows[group]] = len(flows)
+            flows.append(_flow(addresses[group[0]].tobytes(), ports[group[0]].tobytes()))
     return numbers
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ from ..core.batch import Floats, Ints, Mask
 
 #: tcpdump's MAXIMUM_SNAPLEN: a record that claims more is damaged.
 MAX_RECORD = 262_144
+
+#: What no record or block may exceed, whatever a file says, as it must fit into a window.
+LARGEST_RECORD = 1 << 22
 
 #: One frame: start, captured, original, time, link.
 Row = tuple[int, int, int, float, int]
@@ -59,3 +62,13 @@ class Scan(NamedTuple):
     frames: Frames
     end: int
     problem: str | None = None
+
+
+def stretches(begin: int, end: int) -> Iterator[range]:
+    """``range(begin, end)`` in parts to search one after the other: short ones first, as what
+    is looked for behind damage is mostly near."""
+    size = 1 << 12
+    while begin < end:
+        yield range(begin, min(begin + size, end))
+        begin += size
+        size = min(2 * size, 1 << 20)

@@ -9,15 +9,15 @@ import numpy as np
 
 from ..core.batch import Bytes, Ints, Mask, gather
 from .chain import Chain
-from .frames import MAX_RECORD, Frames, Scan
+from .frames import LARGEST_RECORD, MAX_RECORD, Frames, Scan, stretches
 
 _FILE_HEADER = struct.Struct("IHHiIII")  # magic, version, zone, accuracy, snaplen, link type
 _RECORD = 16  # seconds, fraction, included and original length
 _INCLUDED = 8  # where the included length stands in a record
 
-_CHUNK = 1 << 20  # bytes searched at once for the end of damage
 _CHAIN = 3  # records that have to follow a place to believe in it
-_DAY = 86_400
+_NEAR = 365 * 86_400  # seconds; a capture may wait for long between two frames
+_MAX_SNAPLEN = 1 << 27  # max_snaplen_for_dlt in libpcap's pcap-common.c: the most of any link type
 _MAX_ORIGINAL = 1 << 20  # no frame is longer, coalesced or not
 
 #: Magic number to (byte order of the file, ticks a second).
@@ -32,11 +32,13 @@ class Pcap:
     """Finds the frames of a classic capture file."""
 
     header_size = _FILE_HEADER.size
+    left_out = 0
 
     def __init__(self, order: str, ticks: int, snaplen: int, link: int) -> None:
         self._ticks = ticks
         self._link = link & 0xFFFF  # the upper bits tell of a frame check sequence
-        self._max_record = snaplen if MAX_RECORD < snaplen <= 1 << 27 else MAX_RECORD
+        believed = MAX_RECORD <= snaplen <= _MAX_SNAPLEN
+        self._max_record = min(snaplen, LARGEST_RECORD) if believed else MAX_RECORD
         self._length = struct.Struct(order + "I")
         self._u4 = order + "u4"
         self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
@@ -59,7 +61,7 @@ class Pcap:
         if scan is None:
             scan = self.scan_slowly(buffer, begin, end)
             self._chain.learn(buffer, scan.frames)
-        return scan
+        return self._noted(scan)
 
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The same, one record after the other: for what the chain cannot follow."""
@@ -77,36 +79,46 @@ class Pcap:
             found.append(position)
             position += _RECORD + included
         frames = self._frames(buffer, np.array(found, np.int64))
-        return Scan(frames, position, problem)
+        return self._noted(Scan(frames, position, problem))
 
     def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
         """Where sound records go on after damage at ``begin``, if they do before ``end``.
 
         The format has no marks to look for. But a place where a sound header leads to
-        another one, and so on a few times, is a record's: a header is judged by its lengths,
-        its fraction of a second, and a time near that of the last sound record.
+        another one, and so on a few times or up to the end, is a record's: a header is judged
+        by its lengths, its fraction of a second, and a time near that of the last sound record.
         """
-        for chunk in range(begin + 1, end - _RECORD, _CHUNK):
-            positions = np.arange(chunk, min(chunk + _CHUNK, end - _RECORD))
+        for stretch in stretches(begin + 1, end - _RECORD):
+            positions = np.arange(stretch.start, stretch.stop)
             candidates = positions[self._plausible(buffer, positions)]
             following = candidates
             for _ in range(_CHAIN):
-                following = following + self._captured(buffer, following) + _RECORD
-                inside = following + _RECORD <= end
-                candidates, following = candidates[inside], following[inside]
-                sound = self._plausible(buffer, following)
+                following = self._following(buffer, following, end)
+                sound = following >= 0
                 candidates, following = candidates[sound], following[sound]
             if len(candidates):
                 return int(candidates[0])
         return None
 
+    def _following(self, buffer: Bytes, positions: Ints, end: int) -> Ints:
+        """Where the records after those at some positions begin; ``end`` if none does, and
+        -1 if one does whose header is not sound."""
+        after = positions.copy()
+        going = positions < end
+        after[going] += self._captured(buffer, positions[going]) + _RECORD
+        inside = after + _RECORD <= end
+        after[~inside & (after != end)] = -1
+        after[inside] = np.where(self._plausible(buffer, after[inside]), after[inside], -1)
+        return after
+
     def _captured(self, buffer: Bytes, positions: Ints) -> Ints:
-        return gather(buffer, positions + _INCLUDED, self._u4).astype(np.int64)
+        included: Ints = gather(buffer, positions + _INCLUDED, self._u4).astype(np.int64)
+        return included
 
     def _plausible(self, buffer: Bytes, positions: Ints) -> Mask:
         header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
         included, original = header["incl"], header["orig"]
-        near = np.abs(header["sec"].astype(np.int64) - self._last_second) < _DAY
+        near = np.abs(header["sec"].astype(np.int64) - self._last_second) < _NEAR
         return np.asarray(
             (included <= original)
             & (included > 0)
@@ -127,10 +139,13 @@ class Pcap:
             return Scan(frames[:-1], int(found[-1]))
         return Scan(frames, after)
 
+    def _noted(self, scan: Scan) -> Scan:
+        if len(scan.frames):
+            self._last_second = int(scan.frames.time[-1])
+        return scan
+
     def _frames(self, buffer: Bytes, positions: Ints) -> Frames:
         header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
-        if len(header):
-            self._last_second = int(header["sec"][-1])
         captured = header["incl"].astype(np.int64)
         return Frames(
             start=positions + _RECORD,

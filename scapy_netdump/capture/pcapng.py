@@ -14,29 +14,18 @@ import numpy as np
 
 from ..core.batch import Bytes, Ints, gather
 from .chain import Chain
-from .frames import Frames, Row, Scan
+from .frames import LARGEST_RECORD, Frames, Row, Scan, stretches
 
 _SECTION = 0x0A0D0D0A  # the same in both byte orders
 _INTERFACE = 1
 _OLD_PACKET = 2
 _SIMPLE_PACKET = 3
-_NAMES = 4
-_STATISTICS = 5
-_ENHANCED_PACKET = 6
-_COMMON_TYPES = (
-    _SECTION,
-    _INTERFACE,
-    _OLD_PACKET,
-    _SIMPLE_PACKET,
-    _NAMES,
-    _STATISTICS,
-    _ENHANCED_PACKET,
-)
+_ENHANCED_PACKET = 6  # names and statistics have the numbers between
 
-_BYTE_ORDER_MAGIC = 0x1A2B3C4D
+#: Byte-order magic of a section header to struct's name of the order.
+_SECTION_ORDERS = {struct.pack(order + "I", 0x1A2B3C4D): order for order in "<>"}
 _LENGTH = 4  # where a block's total length stands; it stands again at the block's end
 _LEAST_BLOCK = 12
-_MAX_BLOCK = 1 << 22
 _PACKET_HEAD = 28  # of an Enhanced or an old Packet Block
 _SIMPLE_HEAD = 12
 _MAX_INTERFACES = 1 << 16
@@ -60,6 +49,7 @@ class Pcapng:
     header_size = 0
 
     def __init__(self) -> None:
+        self.left_out = 0
         self._chain = Chain(frame_at=_PACKET_HEAD, length_at=_LENGTH, overhead=0)
         self._time = 0.0
         self._start_section("<")
@@ -85,36 +75,38 @@ class Pcapng:
         position = begin
         problem = None
         while position + _LEAST_BLOCK <= end:
-            kind, total = self._block_head(data, position)
-            problem = _unsound(total)
+            kind, total, order = self._block_head(data, position)
+            problem = _unsound(order, total)
             if problem or position + total > end:
                 break
-            if struct.unpack_from(self._order + "I", data, position + total - 4)[0] != total:
+            if struct.unpack_from(order + "I", data, position + total - 4)[0] != total:
                 problem = "a block whose two lengths differ"
                 break
-            problem = self._block(kind, data, position, total, rows)
-            if problem:
-                break
+            if kind == _SECTION:
+                self._start_section(order)
+            else:
+                self._take_block(kind, data, position, total, rows)
             position += total
         return Scan(Frames.of(rows), position, problem)
 
     def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
         """Where sound blocks go on after damage at ``begin``, if they do before ``end``.
 
-        Blocks are multiples of four bytes long and tell their length at both ends, so a
-        place where a known type is followed by a length that is found again is a block's.
+        Blocks tell their length at both ends, so a place where a known type is followed by a
+        length that is found again is a block's. They stand at multiples of four, but bytes
+        may have been lost.
         """
-        size = (end - begin) // 4 * 4
-        words = buffer[begin : begin + size].view(self._u4).astype(np.int64)
-        kinds, totals = words[:-1], words[1:]
-        sound = (totals % 4 == 0) & (totals >= _LEAST_BLOCK) & (totals <= _MAX_BLOCK)
-        candidates = np.flatnonzero(np.isin(kinds, _COMMON_TYPES) & sound)
-        candidates = candidates[candidates > 0]
-        last = candidates + totals[candidates] // 4 - 1
-        inside = last < len(words)
-        agree = words[last[inside]] == totals[candidates[inside]]
-        found = candidates[inside][agree]
-        return begin + 4 * int(found[0]) if len(found) else None
+        other = "<" if self._order == ">" else ">"
+        for stretch in stretches(begin + 1, end - _LEAST_BLOCK + 1):
+            positions = np.arange(stretch.start, stretch.stop)
+            found = [
+                *_blocks_among(buffer, positions, end, self._order, _INTERFACE, _ENHANCED_PACKET),
+                *_blocks_among(buffer, positions, end, self._order, _SECTION, _SECTION),
+                *_blocks_among(buffer, positions, end, other, _SECTION, _SECTION),
+            ]
+            if found:
+                return min(found)
+        return None
 
     def _start_section(self, order: str) -> None:
         self._order = order
@@ -123,34 +115,33 @@ class Pcapng:
         self._packet = np.dtype([(name, self._u4) for name in names])
         self._interfaces: list[_Interface] = []
 
-    def _block_head(self, data: memoryview, position: int) -> tuple[int, int]:
-        """A block's type and total length; a section header brings its own byte order."""
-        kind, total = struct.unpack_from(self._order + "II", data, position)
+    def _block_head(self, data: memoryview, position: int) -> tuple[int, int, str]:
+        """A block's type, total length and byte order; a section header brings its own, which
+        is empty if its magic number is wrong."""
+        order = self._order
+        kind, total = struct.unpack_from(order + "II", data, position)
         if kind == _SECTION:
-            magic = struct.unpack_from(self._order + "I", data, position + 8)[0]
-            if magic != _BYTE_ORDER_MAGIC:
-                self._start_section("<" if self._order == ">" else ">")
-                total = struct.unpack_from(self._order + "I", data, position + _LENGTH)[0]
-        return kind, total
+            order = _SECTION_ORDERS.get(bytes(data[position + 8 : position + 12]), "")
+            total = struct.unpack_from((order or "<") + "I", data, position + _LENGTH)[0]
+        return kind, total, order
 
-    def _block(
+    def _take_block(
         self, kind: int, data: memoryview, position: int, total: int, rows: list[Row]
-    ) -> str | None:
-        """Take one whole block; packets are added to ``rows``. Returns what is wrong with it."""
-        if kind == _SECTION:
-            self._start_section(self._order)
-        elif kind == _INTERFACE:
-            return self._describe_interface(data[position : position + total])
+    ) -> None:
+        """Take one whole block of the section; packets are added to ``rows``."""
+        if kind == _INTERFACE:
+            self._describe_interface(data[position : position + total])
         elif kind in (_ENHANCED_PACKET, _OLD_PACKET, _SIMPLE_PACKET):
             row = self._packet_row(kind, data, position, total)
             if row is None:
-                return "a packet block that contradicts itself"
-            rows.append(row)
-        return None
+                self.left_out += 1
+            else:
+                rows.append(row)
 
-    def _describe_interface(self, block: memoryview) -> str | None:
+    def _describe_interface(self, block: memoryview) -> None:
         if len(block) < 20 or len(self._interfaces) >= _MAX_INTERFACES:
-            return "a bad interface description"
+            self.left_out += 1
+            return
         link, _, snaplen = struct.unpack_from(self._order + "HHI", block, 8)
         ticks, offset = 1e6, 0
         for code, value in self._options(block[16:-4]):
@@ -159,7 +150,6 @@ class Pcapng:
             elif code == _OPTION_TSOFFSET and len(value) == 8:
                 offset = struct.unpack(self._order + "q", value)[0]
         self._interfaces.append(_Interface(link, snaplen, ticks, offset))
-        return None
 
     def _options(self, area: memoryview) -> Iterator[tuple[int, bytes]]:
         position = 0
@@ -170,7 +160,7 @@ class Pcapng:
             position += size + -size % 4
 
     def _packet_row(self, kind: int, data: memoryview, position: int, total: int) -> Row | None:
-        """A packet block as a row of Frames."""
+        """A packet block as a row of Frames; None if it contradicts itself."""
         if kind == _SIMPLE_PACKET:
             if not self._interfaces or total < _SIMPLE_HEAD + 4:
                 return None
@@ -208,22 +198,41 @@ class Pcapng:
         sound = (
             (head["kind"] == _ENHANCED_PACKET)
             & (total % 4 == 0)
-            & (total <= _MAX_BLOCK)
+            & (total <= LARGEST_RECORD)
             & (captured <= total - _PACKET_HEAD - 4)
             & (interface < len(self._interfaces))
         )
         if not len(found) or not sound.all():
             return None
+        if (gather(buffer, found + total - 4, self._u4) != total).any():
+            return None
         columns = zip(*self._interfaces, strict=True)
         link, _, ticks, offset = (np.array(column) for column in columns)
-        clock = head["high"].astype(np.int64) << 32 | head["low"]
+        clock = head["high"].astype(np.uint64) << 32 | head["low"]
         time = clock / ticks[interface] + offset[interface]
         self._time = float(time[-1])
         original = np.maximum(head["original"].astype(np.int64), captured)
         return Scan(Frames(found + _PACKET_HEAD, captured, original, time, link[interface]), after)
 
 
-def _unsound(total: int) -> str | None:
-    if total % 4 or not _LEAST_BLOCK <= total <= _MAX_BLOCK:
+def _unsound(order: str, total: int) -> str | None:
+    if not order:
+        return "bad byte-order magic"
+    if total % 4 or not _LEAST_BLOCK <= total <= LARGEST_RECORD:
         return f"bad block length {total}"
     return None
+
+
+def _blocks_among(
+    buffer: Bytes, positions: Ints, end: int, order: str, first: int, last: int
+) -> list[int]:
+    """The first position at which a block stands whose type is between two, if any."""
+    u4 = order + "u4"
+    kind = gather(buffer, positions, u4)
+    positions = positions[(kind >= first) & (kind <= last)]
+    total = gather(buffer, positions + _LENGTH, u4).astype(np.int64)
+    sound = (total % 4 == 0) & (total >= _LEAST_BLOCK) & (total <= LARGEST_RECORD)
+    sound &= positions + total <= end
+    positions, total = positions[sound], total[sound]
+    agree = gather(buffer, positions + total - 4, u4) == total
+    return [int(position) for position in positions[agree][:1]]

@@ -8,14 +8,14 @@ in ``problems``, a line each.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..core.batch import Batch, Bytes
 from ..errors import CaptureError
 from .datagrams import DatagramFinder
-from .frames import MAX_RECORD, Scan
+from .frames import Frames, Scan
 from .link import SUPPORTED, link_name
 from .pcap import Pcap
 from .pcapng import Pcapng
@@ -26,10 +26,15 @@ from .windows import Window, Windows
 _MAX_PROBLEMS = 8
 
 
+_CUT = "record that reaches beyond the end"
+
+
 class Format(Protocol):
-    """A capture file format, as far as it has been read."""
+    """A capture file format, as far as it has been read. ``left_out`` counts sound records
+    whose contents contradict themselves."""
 
     header_size: int
+    left_out: int
 
     def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The frames of the whole records in a stretch of the file."""
@@ -39,6 +44,13 @@ class Format(Protocol):
 
     def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
         """Where records go on after damage at ``begin``."""
+
+
+class _Damage(NamedTuple):
+    """Where in the capture something is no record, and why."""
+
+    begin: int
+    problem: str
 
 
 class CaptureReader:
@@ -53,15 +65,20 @@ class CaptureReader:
         self._source = source
         self._finder = finder
         self._careful = careful
+        self._format: Format | None = None
+        self._lost: _Damage | None = None  # while it is not known where records go on
         self._damage: list[str] = []
+        self._more_damage = 0
         self._unknown_links: set[int] = set()
 
     @property
     def problems(self) -> list[str]:
         """What was wrong with the capture, a line each."""
-        lines = self._damage[:_MAX_PROBLEMS]
-        if len(self._damage) > _MAX_PROBLEMS:
-            lines.append(f"{len(self._damage) - _MAX_PROBLEMS} more damaged places")
+        lines = self._damage.copy()
+        if self._more_damage:
+            lines.append(f"{self._more_damage} more damaged places")
+        if self._format is not None and self._format.left_out:
+            lines.append(f"{self._format.left_out} blocks that contradict themselves, left out")
         if self._source.problem:
             lines.append(self._source.problem)
         lines += [f"{link_name(link)} is not understood" for link in sorted(self._unknown_links)]
@@ -70,29 +87,21 @@ class CaptureReader:
     def __iter__(self) -> Iterator[Batch]:
         """The batches, in order, at least one a window. CaptureError if this is no capture."""
         windows = Windows(self._source)
-        format_: Format | None = None
-        lost = False
+        window = None
         for window in windows:
-            position = window.begin
             self.ended = window.last
-            if format_ is None:
-                format_ = self._recognise(window)
-                position += format_.header_size
-            if lost:
-                position, lost = self._resume(format_, window, position)
-            while not lost:
-                scan = self._scan(format_, window, position)
+            position = window.begin
+            if self._format is None:
+                self._format = self._recognise(window)
+                position += self._format.header_size
+            for scan in self._scans(self._format, window, position):
                 yield self._finder.find(window.buffer, scan.frames)
-                if scan.problem:
-                    self._damage.append(f"{scan.problem} at byte {window.origin + scan.end}")
-                    position, lost = self._resume(format_, window, scan.end)
-                else:
-                    position = scan.end
-                    break
+                position = scan.end
             windows.consumed = position
             self.position = window.origin + position
-            if window.last and position < window.end:
-                self._damage.append(f"{window.end - position} bytes at the end are no whole record")
+        if window is not None and self._lost is not None:
+            left = window.origin + window.end - self._lost.begin
+            self._note(self._lost, f"the last {left} bytes are left out")
 
     def _recognise(self, window: Window) -> Format:
         head = window.buffer[window.begin : min(window.end, window.begin + 64)].tobytes()
@@ -101,21 +110,51 @@ class CaptureReader:
             raise CaptureError(f"{self._source.name}: not a capture: neither pcap nor pcapng")
         return format_
 
-    def _scan(self, format_: Format, window: Window, position: int) -> Scan:
-        scan = format_.scan_slowly if self._careful else format_.scan
-        result = scan(window.buffer, position, window.end)
-        self.frames += len(result.frames)
-        links = result.frames.link
+    def _scans(self, format_: Format, window: Window, position: int) -> Iterator[Scan]:
+        """What a window holds, from one place of damage to the next; at least one scan.
+
+        A record that is cut short by the end of the capture may as well have a wrong length.
+        """
+        slowly = self._careful
+        while True:
+            if self._lost is not None:
+                position = self._resume(format_, window, position, self._lost)
+            if self._lost is not None:
+                yield Scan(Frames.of(()), position)
+                return
+            scan = (format_.scan_slowly if slowly else format_.scan)(
+                window.buffer, position, window.end
+            )
+            self._count(scan.frames)
+            yield scan
+            position = scan.end
+            if scan.problem is not None:
+                self._lost = _Damage(window.origin + position, scan.problem)
+            elif position == window.end or not window.last:
+                return
+            elif slowly:  # not just what the chain left over
+                self._lost = _Damage(window.origin + position, _CUT)
+            slowly = True
+
+    def _count(self, frames: Frames) -> None:
+        self.frames += len(frames)
+        links = frames.link
         if len(links):  # nearly always one for all; telling them apart takes time
             different = [links[0]] if (links == links[0]).all() else np.unique(links)
             self._unknown_links |= {int(link) for link in different} - SUPPORTED
-        return result
 
-    def _resume(self, format_: Format, window: Window, position: int) -> tuple[int, bool]:
-        """Where to go on after damage at a position, and whether that has to be looked for
-        in the next window."""
+    def _resume(self, format_: Format, window: Window, position: int, lost: _Damage) -> int:
+        """Where records go on after damage; if they do not in this window, from where on to
+        look with the next."""
         found = format_.resume(window.buffer, position, window.end)
-        if found is not None:
-            self._damage.append(f"{found - position} bytes skipped")
-            return found, False
-        return max(position, window.end - 2 * MAX_RECORD), True
+        if found is None:
+            return max(position, (window.begin + window.end) // 2)
+        self._note(lost, f"{window.origin + found - lost.begin} bytes skipped")
+        self._lost = None
+        return found
+
+    def _note(self, damage: _Damage, consequence: str) -> None:
+        if len(self._damage) < _MAX_PROBLEMS:
+            self._damage.append(f"{damage.problem} at byte {damage.begin}: {consequence}")
+        else:
+            self._more_damage += 1

@@ -8,64 +8,122 @@ number, and searched when two payloads for the same bytes turn out to differ.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, NamedTuple
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from .messages import Acks, Columns, Messages
+from .batch import Ints
+from .messages import Acks, Messages
 
-#: Rows kept of each kind. The kernel client has at most 64 KiB in flight and gives a
-#: chunk up after 12 transmissions, so what is older than this was settled long ago.
-REMEMBERED = 1 << 17
+#: Rows kept at least, of each kind. The kernel client has at most 64 KiB in flight, 46
+#: messages, and waits for them: what is much older was settled long ago. All rows of
+#: the latest batch are kept in any case.
+REMEMBERED = 1 << 14
+
+#: Blocks of fewer rows are joined with their neighbour: a live capture comes row by row.
+_SMALL = 1 << 12
+
+Table = npt.NDArray[np.int64]
 
 
-class _Recent(Generic[Columns]):
-    """The latest blocks of columns, oldest first, until they exceed REMEMBERED rows."""
+class _Recent:
+    """The latest rows of some columns, in blocks, oldest first. A block is an array of
+    shape (columns, rows), copied: a view would keep the columns of a whole batch alive."""
 
     def __init__(self) -> None:
-        self._rows = 0
-        self._blocks: deque[Columns] = deque()
+        self._held = 0
+        self._blocks: deque[Table] = deque()
+        self._forgotten = 0
 
-    def append(self, block: Columns) -> None:
-        """Keep one more block."""
-        if not len(block):
-            return
+    @property
+    def _rows(self) -> int:
+        """How many rows have come so far, forgotten ones included."""
+        return self._forgotten + self._held
+
+    def _append(self, *columns: Ints) -> None:
+        block = np.array(columns, np.int64)
+        self._held += block.shape[1]
+        while self._blocks and self._blocks[-1].shape[1] <= min(block.shape[1], _SMALL):
+            block = np.concatenate((self._blocks.pop(), block), axis=1)
         self._blocks.append(block)
-        self._rows += len(block)
-        while len(self._blocks) > 1 and self._rows > REMEMBERED:
-            self._rows -= len(self._blocks.popleft())
+        while self._held - self._blocks[0].shape[1] >= REMEMBERED:
+            oldest = self._blocks.popleft().shape[1]
+            self._held -= oldest
+            self._forgotten += oldest
+
+    def _newest_first(self) -> Iterator[tuple[int, Table]]:
+        """The blocks, each with the number of its first row."""
+        after = self._rows
+        for block in reversed(self._blocks):
+            after -= block.shape[1]
+            yield after, block
 
 
 class Sent(NamedTuple):
-    """One transmission: its place in the captures and its sequence number."""
+    """One transmission of the bytes ``[start, end)``: its number among the file's
+    messages, the place of its datagram in the captures, its sequence number."""
 
+    row: int
     order: int
     seqno: int
+    start: int
+    end: int
 
 
-class SentHistory(_Recent[Messages]):
+class SentHistory(_Recent):
     """Messages of one file of a dump, in the order they were seen."""
 
-    def first(self, start: int, end: int, before: int) -> Sent | None:
-        """The earliest remembered transmission of any byte of ``[start, end)`` that
-        came before place ``before``."""
-        for block in self._blocks:
-            wanted = (block.start < end) & (block.end > start) & (block.order < before)
-            if wanted.any():
-                row = int(np.argmax(wanted))
-                return Sent(int(block.order[row]), int(block.seqno[row]))
+    def append(self, messages: Messages) -> int:
+        """Keep some more, one at least; the number of the first of them."""
+        first = self._rows
+        self._append(messages.order, messages.seqno, messages.start, messages.end)
+        return first
+
+    def touching(self, start: int, end: int, before: int) -> list[Sent]:
+        """The remembered transmissions of any byte of ``[start, end)`` with numbers below
+        ``before``, oldest first."""
+        found: list[Sent] = []
+        for first, block in self._newest_first():
+            _, _, starts, ends = block
+            rows = np.flatnonzero((starts < end) & (ends > start))
+            rows = rows[rows < before - first]
+            older = [Sent(first + row, *block[:, row].tolist()) for row in rows.tolist()]
+            found = older + found
+        return found
+
+    def latest(self, seqno: int, before: int) -> int | None:
+        """The number of the latest remembered message with this sequence number that came
+        before place ``before``."""
+        for first, block in self._newest_first():
+            orders, seqnos, _, _ = block
+            rows = np.flatnonzero((seqnos == seqno) & (orders < before))
+            if len(rows):
+                return first + int(rows[-1])
         return None
 
 
-class AckHistory(_Recent[Acks]):
+class AckHistory(_Recent):
     """Acks of one dump, in the order they were seen."""
 
-    def first(self, seqnos: tuple[int, ...], after: int, before: int | None = None) -> int | None:
-        """Which of ``seqnos`` was acked first between two places of the captures."""
-        for block in self._blocks:
-            wanted = np.isin(block.seqno, seqnos) & (block.order > after)
-            if before is not None:
-                wanted &= block.order < before
-            if wanted.any():
-                return int(block.seqno[np.argmax(wanted)])
-        return None
+    def append(self, acks: Acks) -> None:
+        """Keep some more, one at least."""
+        self._append(acks.order, acks.seqno)
+
+    @property
+    def last(self) -> int:
+        """The place of the latest ack; -1 before there is any."""
+        return int(self._blocks[-1][0, -1]) if self._blocks else -1
+
+    def since(self, after: int, seqnos: Collection[int]) -> list[tuple[int, int]]:
+        """Place and number of the remembered acks of ``seqnos`` that came after place
+        ``after``, in their order."""
+        found: list[tuple[int, int]] = []
+        wanted = np.fromiter(seqnos, np.int64, len(seqnos))
+        for _, block in self._newest_first():
+            if block[0, -1] <= after:
+                break
+            rows = np.flatnonzero(np.isin(block[1], wanted) & (block[0] > after))
+            found = [(int(order), int(seqno)) for order, seqno in block[:, rows].T] + found
+        return found

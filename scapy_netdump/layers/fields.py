@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kinds of Scapy fields that a kernel dump needs and Scapy lacks; imports Scapy."""
+"""Kinds of Scapy fields that netdump needs and Scapy lacks; imports Scapy."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -27,7 +27,8 @@ class MagicField(CStringField):
         self.known = known
 
     def i2repr(self, pkt: Packet | None, v: bytes) -> str:
-        return super().i2repr(pkt, v) + ("" if self.is_known(v) else " [unknown]")
+        shown = super().i2repr(pkt, v)
+        return shown if v is None or self.is_known(v) else f"{shown} [unknown]"
 
     def is_known(self, value: bytes | None) -> bool:
         """Whether C would find a known string in the array."""
@@ -52,7 +53,14 @@ class DumpTimeField(LongField):
 
 
 class PathField(StrNullField):
-    """A path with its NUL, or nothing at all when it is empty."""
+    """A path with its NUL, or nothing at all.
+
+    What lacks its NUL is no path to a server, and is left to the payload.
+    """
 
     def addfield(self, pkt: Packet, s: bytes, val: bytes | None) -> bytes:
         return super().addfield(pkt, s, val) if val else s
+
+    def getfield(self, pkt: Packet, s: bytes) -> tuple[bytes, bytes]:
+        path, nul, rest = s.partition(b"\0")
+        return (rest, path) if path and nul else (s, b"")

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.batch import Bytes, Ints
+from ..core.extents import Extents
+from .preallocation import Preallocation
 from .writer import Writer
 
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")
@@ -39,10 +41,13 @@ class VmcoreFile:
         self.path = path
         self._writer = writer
         self._created = False
+        self._preallocation = Preallocation()
 
     def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
         """Store pieces of ``buffer`` one after the other from ``offset`` on."""
-        self._create()
+        if not self._created:
+            self._created = True
+            self._writer.add(self._create)
         pieces = np.empty((len(positions), 2), np.uintp)
         np.add(positions, buffer.ctypes.data, out=pieces[:, 0], casting="unsafe")
         pieces[:, 1] = lengths
@@ -59,9 +64,15 @@ class VmcoreFile:
         descriptor = self._writer.descriptor(self.path)
         return os.pread(descriptor, end - start, start).ljust(end - start, b"\0")
 
+    def finish(self, extents: Extents) -> None:
+        """Nothing more is coming; ``extents`` is all that was stored."""
+        if self._created:
+            self._writer.add(lambda: self._give_back(extents))
+
     def _write(self, pieces: Pieces, offset: int, _owner: Bytes) -> None:
         """``_owner`` is held so that the memory which the pieces point into stays."""
         descriptor = self._writer.descriptor(self.path)
+        self._preallocation.before_write(descriptor, offset, int(pieces[:, 1].sum()))
         while len(pieces):
             count = min(len(pieces), _MAX_PIECES)
             written = _pwritev(descriptor, pieces.ctypes.data, count, offset)
@@ -74,10 +85,13 @@ class VmcoreFile:
             pieces = _rest(pieces, count, written)
 
     def _create(self) -> None:
-        if not self._created:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            os.close(os.open(self.path, flags, 0o600))
-            self._created = True
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        os.close(os.open(self.path, flags, 0o600))
+
+    def _give_back(self, extents: Extents) -> None:
+        descriptor = self._writer.descriptor(self.path)
+        self._preallocation.give_back(descriptor, extents.missing(0, extents.end))
+        os.ftruncate(descriptor, extents.end)  # frees the blocks beyond the end
 
 
 def _rest(pieces: Pieces, count: int, written: int) -> Pieces:

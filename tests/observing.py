@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the core on traffic, with the vmcores kept in memory. Imports no Scapy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from traffic import Datagram, batches
+
+from scapy_netdump.core.observed_dump import ObservedDump
+from scapy_netdump.core.observer import Observer
+from scapy_netdump.core.selection import Selection
+from scapy_netdump.core.transfer import MemoryFile
+
+#: No vmcore of a test is longer.
+MOST = 1 << 26
+
+
+class Observed:
+    """An observer that saw some captures to their end, and what it stored of each dump."""
+
+    def __init__(self, selection: Selection | None = None) -> None:
+        self._stored: dict[ObservedDump, MemoryFile] = {}
+        self.observer = Observer(self._storage_for, selection)
+
+    @property
+    def dumps(self) -> list[ObservedDump]:
+        return self.observer.dumps
+
+    @property
+    def dump(self) -> ObservedDump:
+        """The only dump there is."""
+        (dump,) = self.dumps
+        return dump
+
+    def vmcore(self, dump: ObservedDump | None = None) -> bytes:
+        """What was stored of a dump (the only one), up to its highest byte; holes are zeros."""
+        dump = dump or self.dump
+        return self._stored[dump].read(0, dump.transfer.vmcore.end)
+
+    def _storage_for(self, dump: ObservedDump) -> MemoryFile:
+        return self._stored.setdefault(dump, MemoryFile(MOST))
+
+
+def observe(
+    *captures: Sequence[Datagram], cuts: Iterable[int] = (), selection: Selection | None = None
+) -> Observed:
+    """What comes out of some captures, each cut into batches before the places ``cuts``."""
+    observed = Observed(selection)
+    cuts = list(cuts)
+    for number, capture in enumerate(captures):
+        if number:
+            observed.observer.new_capture()
+        for part in batches(capture, cuts):
+            observed.observer.observe(part)
+    observed.observer.finish()
+    return observed

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The README's Scapy transcript runs as shown."""
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+# A Scapy shell starts with everything from scapy.all. The session runs in a process of its
+# own, because loading a contrib module puts its names into builtins.
+SHELL = """
+import doctest, sys
+from scapy.all import *
+parser = doctest.DocTestParser()
+test = parser.get_doctest(sys.stdin.read(), globals(), "README", "README.md", 0)
+failed, attempted = doctest.DocTestRunner().run(test)
+print(f"{attempted} examples, {failed} failed")
+sys.exit(failed or not attempted)
+"""
+
+
+def test_the_scapy_transcript_runs_as_shown():
+    transcript = re.search(r"<!-- transcript -->\n```pycon\n(.*?)```", README, re.DOTALL)
+    assert transcript
+    assert doctest.DocTestParser().get_examples(transcript[1])
+    shell = subprocess.run(
+        [sys.executable, "-c", SHELL], input=transcript[1], cwd=ROOT, text=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+
+
+def test_files_that_the_readme_links_to_are_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_capture_that_the_readme_names_is_there():
+    for capture in re.findall(r"pcaps/[\w.-]+\.pcap(?:ng)?(?:\.gz)?", README):
+        assert (ROOT / capture).exists(), capture

@@ -11,12 +11,12 @@ from itertools import chain
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt
 from scapy.packet import Packet, Raw
-from synthetic_dump import PAGE, Machine
+from synthetic_dump import Machine
 
-from scapy_netdump import Netdump, NetdumpAck, NetdumpHerald
+from scapy_netdump import KernelDumpHeader, Netdump, NetdumpAck, NetdumpHerald
 
 KERNEL_PAYLOAD = 1448  # MTU 1500 less the headers of IPv4, UDP and netdump
-_HERALD = UDP() / Netdump(type="HERALD")  # on the ports that the layers give it
+_HERALD: Packet = UDP() / Netdump(type="HERALD")  # on the ports that the layers give it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,21 +68,20 @@ def data_messages(dump: bytes, payload: int = KERNEL_PAYLOAD) -> list[Netdump]:
     ]
 
 
+def dump_messages(
+    dump: bytes, kdh: KernelDumpHeader, *, path: bytes = b"", payload: int = KERNEL_PAYLOAD
+) -> list[Netdump]:
+    """All messages of a dump in the order of the kernel client: the header follows the data."""
+    herald = Netdump(type="HERALD") / NetdumpHerald(path=path)
+    last = [Netdump(type="KDH") / kdh, Netdump(type="FINISHED")]
+    return numbered([herald, *data_messages(dump, payload), *last])
+
+
 def kernel_messages(
     machine: Machine, *, path: bytes = b"", payload: int = KERNEL_PAYLOAD
 ) -> list[Netdump]:
-    """All messages in the order of the kernel client: the header comes after the data."""
-    herald = Netdump(type="HERALD") / NetdumpHerald(path=path)
-    last = [Netdump(type="KDH") / machine.kdh(), Netdump(type="FINISHED")]
-    return numbered([herald, *data_messages(machine.vmcore, payload), *last])
-
-
-def compressed_messages(machine: Machine, compressed: bytes, compression: str) -> list[Netdump]:
-    """The same of a compressed dump, which is padded to the block size on its way."""
-    padded = compressed + bytes(-len(compressed) % PAGE)
-    kdh = machine.kdh(dumplength=len(compressed), compression=compression)
-    last = [Netdump(type="KDH") / kdh, Netdump(type="FINISHED")]
-    return numbered([Netdump(type="HERALD"), *data_messages(padded), *last])
+    """All messages of a machine's plain dump."""
+    return dump_messages(machine.vmcore, machine.kdh(), path=path, payload=payload)
 
 
 def numbered(messages: Sequence[Netdump], first: int = 1) -> list[Netdump]:

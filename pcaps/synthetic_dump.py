@@ -8,6 +8,7 @@ is random: the same machine always leaves the same dump. Imports the Scapy layer
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from scapy_netdump import KernelDumpHeader
 
@@ -58,9 +59,9 @@ class Machine:
         )
         return b"".join(part + bytes(-len(part) % PAGE) for part in parts)
 
-    def kdh(self, **fields: object) -> KernelDumpHeader:
+    def kdh(self, **fields: Any) -> KernelDumpHeader:
         """The dump's header; ``fields`` says what shall be different from the usual."""
-        usual = {
+        usual: dict[str, Any] = {
             "dumplength": len(self.vmcore),
             "dumptime": CRASHED_AT,
             "hostname": self.hostname,

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from .errors import NetdumpError, UsageError
 from .exits import FAILED, USAGE
@@ -26,10 +27,13 @@ _EXITS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``netdump`` with its arguments (``sys.argv`` if None); returns the exit status."""
-    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a dump may hold any text
     try:
-        status: int = import_module(f".commands.{options.command}", __package__).run(options)
-        sys.stdout.flush()
+        try:
+            return _run(arguments)
+        finally:
+            print(end="", flush=True)
     except NetdumpError as error:
         print(f"netdump: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
@@ -42,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, MemoryError) as error:
         print(f"netdump: {printable(str(error)) or 'out of memory'}", file=sys.stderr)
         return FAILED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    status: int = import_module(f".commands.{options.command}", __package__).run(options)
     return status
 
 
@@ -59,7 +68,8 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         package = import_module(str(__package__))
-        parser.exit(message=f"netdump {package.__version__}\n")
+        print(f"netdump {package.__version__}")
+        parser.exit()
 
 
 def _add_recover(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

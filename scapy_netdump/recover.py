@@ -17,19 +17,24 @@ from .capture.datagrams import DatagramFinder
 from .capture.live import LiveCapture
 from .capture.live_reader import live_batches
 from .capture.reader import CaptureReader
-from .capture.source import open_source
+from .capture.source import Source, open_source
+from .core.attribution import MAX_DUMPS
 from .core.batch import Batch
 from .core.extents import Range
 from .core.observed_dump import ObservedDump
-from .core.observed_file import Storage
-from .core.observer import MAX_DUMPS, Observer
+from .core.observer import Observer
 from .core.selection import Selection
+from .core.storage import Storage
 from .kerneldump.header import DumpHeader
 from .store.dump_files import DumpDirectory, DumpFiles, HostFullError, Published
 from .store.hosts import address_text, host_name
 from .store.nowhere import Nowhere
 from .store.vmcore_file import VmcoreFile
 from .store.writer import Writer
+from .text import counted
+
+#: Bytes that may be left in a pipe, and in the buffers of whoever writes into it.
+_LEFT_IN_PIPE = 1 << 21
 
 #: Told how many bytes of a capture have been read, and of how many (None: not known).
 Progress = Callable[[str, int, int | None], None]
@@ -114,6 +119,8 @@ class Recoverer:
         self._writer = Writer()
         self._observer = Observer(self._storage_for, self._selection)
         self._captures = 0
+        self._source: Source | None = None
+        self._opening = False
         self._stopping = False
 
     def __enter__(self) -> Recoverer:
@@ -127,24 +134,26 @@ class Recoverer:
 
         CaptureError if it is none, StoreError if a dump cannot be written.
         """
-        if self._stopping:
+        source = self._open(path)
+        if source is None:
             self.recovery.problems.append(f"{path}: interrupted before it was read")
             return
         finder = DatagramFinder(self._selection.port, self._careful)
-        with open_source(path) as source:
+        with source:
             reader = CaptureReader(source, finder, self._careful)
-            try:
-                self._begin_capture()
-                for batch in reader:
-                    self._observe(batch)
-                    if progress is not None:
-                        progress(source.name, reader.position, source.size)
-                    if self._stopping and not reader.ended:
+            self._begin_capture()
+            last = None
+            for batch in reader:
+                self._observe(batch)
+                if progress is not None:
+                    progress(source.name, reader.position, source.size)
+                if self._stopping:
+                    last = last or reader.position + _LEFT_IN_PIPE
+                    if reader.position >= last and not reader.ended:
                         self.recovery.problems.append(f"{source.name}: interrupted")
                         break
-            finally:
-                self.recovery.frames += reader.frames
-                self.recovery.problems += reader.problems
+            self.recovery.frames += reader.frames
+            self.recovery.problems += reader.problems
 
     def watch(self, capture: LiveCapture) -> None:
         """Read from a network interface until ``capture`` is stopped."""
@@ -159,8 +168,12 @@ class Recoverer:
 
     def stop(self) -> None:
         """Read no more; a signal handler may call this. Of a pipe, what its writer leaves in
-        it is read to the end first, as an interrupt usually ends the writer too."""
+        it is read first, as an interrupt usually ends the writer too."""
         self._stopping = True
+        if self._opening:
+            raise KeyboardInterrupt
+        if self._source is not None:
+            self._source.stop()
 
     def finish(self) -> Recovery:
         """Give the files of all dumps their final names, and say what there is."""
@@ -172,10 +185,23 @@ class Recoverer:
             stored = self._stored.get(dump)
             published = stored[0].publish(dump.transfer) if stored is not None else Published()
             self.recovery.dumps.append(_recovered(dump, published))
-        self._note(self._observer.snapped, "messages cut short by a snap length")
-        self._note(self._observer.malformed, "messages that no server would answer, ignored")
-        self._note(self._observer.refused, f"messages of dumps beyond {MAX_DUMPS}, ignored")
+        self._note(self._observer.snapped, "message", "cut short by a snap length")
+        self._note(self._observer.malformed, "message", "that no server would answer, ignored")
+        self._note(self._observer.refused, "message", f"of dumps beyond {MAX_DUMPS}, ignored")
         return self.recovery
+
+    def _open(self, path: str) -> Source | None:
+        """A capture's source; None after ``stop``, also while a pipe's writer has not begun."""
+        self._opening = True
+        try:
+            self._source = None if self._stopping else open_source(path)
+        except KeyboardInterrupt:
+            if not self._stopping:
+                raise
+            self._source = None
+        finally:
+            self._opening = False
+        return self._source
 
     def _begin_capture(self) -> None:
         if self._captures:
@@ -199,9 +225,9 @@ class Recoverer:
         self._stored[dump] = files, vmcore
         return vmcore
 
-    def _note(self, count: int, what: str) -> None:
+    def _note(self, count: int, noun: str, what: str) -> None:
         if count:
-            self.recovery.notes.append(f"{count} {what}")
+            self.recovery.notes.append(f"{counted(count, noun)} {what}")
 
 
 def _recovered(dump: ObservedDump, files: Published) -> RecoveredDump:

@@ -17,6 +17,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, with the ``s`` that all but one take."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def utc_date(seconds: int) -> str:
     """Seconds since 1970 as ctime(3) writes them, in UTC whatever the local zone is.
 

@@ -184,7 +184,8 @@ def frames_in(
 
 def cut_at(place: int, left: int) -> list[str]:
     """The problems of a capture that ends within the record at ``place``."""
-    return [f"record that reaches beyond the end at byte {place}: the last {left} bytes are left out"]
+    left_out = "1 byte" if left == 1 else f"{left} bytes"
+    return [f"record that reaches beyond the end at byte {place}: the last {left_out} left out"]
 
 
 def datagrams_in(

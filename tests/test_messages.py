@@ -129,9 +129,8 @@ def test_a_header_cut_by_a_snap_length_counts_as_snapped_not_as_malformed():
         wire.header(formats.VMCORE, 1, (1 << 64) - 1, 4) + b"four",
         wire.header(formats.VMCORE, 1, 0, 0)[:-1],
         b"runt",
-        b"",
     ],
-    ids=lambda damaged: damaged.hex()[:60] or "empty",
+    ids=lambda damaged: damaged.hex()[:60],
 )
 def test_what_no_server_would_answer_is_ignored_and_counted(damaged):
     good = DUMP.message(formats.VMCORE, 9, 0, b"good")

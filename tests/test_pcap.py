@@ -89,12 +89,18 @@ def test_records_after_one_of_impossible_length_are_found_again(
 ) -> None:
     before, after = records(range(10)), records(range(11, 30))
     bad = record(frame(10), (SECOND, 10), included=claimed)
-    seen, problems = frames_in(
-        pcap_header() + before + bad + after, careful=careful, mapped=mapped
-    )
+    seen, problems = frames_in(pcap_header() + before + bad + after, careful=careful, mapped=mapped)
     assert [one.data for one in seen] == [frame(number) for number in range(30) if number != 10]
     place = 24 + len(before)
     assert problems == [f"bad record length {claimed} at byte {place}: {len(bad)} bytes skipped"]
+
+
+@pytest.mark.parametrize("second", [0, SECOND - 10 * 365 * 86_400, 0xFFFFFFFF])
+def test_a_damaged_time_before_damage_does_not_hide_what_follows(second: int) -> None:
+    odd, bad = record(frame(9), (second, 0)), record(frame(10), included=0xFFFFFFFF)
+    data = pcap_header() + records(range(9)) + odd + bad + records(range(11, 30))
+    seen, _ = frames_in(data)
+    assert [one.data for one in seen] == [frame(number) for number in range(30) if number != 10]
 
 
 @pytest.mark.parametrize("careful", [False, True])
@@ -135,7 +141,7 @@ def test_damage_up_to_the_end_is_said_in_full() -> None:
     seen, problems = frames_in(data)
     assert len(seen) == 10
     assert len(problems) == 1
-    assert problems[0].endswith(": the last 2000000 bytes are left out")
+    assert problems[0].endswith(": the last 2000000 bytes left out")
 
 
 @pytest.mark.parametrize("snaplen", [0, 1 << 27, 0x7FFFFFFF, 0xFFFFFFFF])

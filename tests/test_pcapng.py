@@ -194,7 +194,7 @@ def test_a_packet_block_that_contradicts_itself_is_left_out_alone(kind: str, way
     with small_windows(1 << 16, lane_spacing=100, min_lanes=2 if way == "lanes" else 1 << 30):
         seen, problems = frames_in(data, careful=way == "careful")
     assert [one.data for one in seen] == expected(range(30), range(31, 60))
-    assert problems == ["1 blocks that contradict themselves, left out"]
+    assert problems == ["1 block left out for contradicting what they say of themselves"]
 
 
 @pytest.mark.parametrize("careful", [False, True])

@@ -75,10 +75,11 @@ def test_a_named_port_of_the_server_does_not_blur_the_way():
 
 
 def test_flows_without_the_named_port_are_not_wanted():
-    assert ways([HERALD, DATA, ODD_DATA], port=P) == [
+    other = flow(CLIENT, formats.ACK_PORT, SERVER, P + 1)
+    assert ways([HERALD, DATA, other], port=P) == [
         Direction.NEITHER,
         Direction.MESSAGES,
-        Direction.MESSAGES,
+        Direction.NEITHER,
     ]
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count, groupby, pairwise
 from random import Random
@@ -69,7 +69,7 @@ class Dump:
     again until they are acked, and the capture is taken ``at`` the "client" or "server".
     """
 
-    vmcore: bytes = b""
+    vmcore: bytes = field(default=b"", repr=False)
     client: str = CLIENT
     client_port: int = formats.ACK_PORT
     server: str = SERVER

@@ -75,6 +75,7 @@ class DatagramFinder:
             usual, headers, odd = _sort_out(buffer, frames)
         others = self._decode(buffer, frames, odd)
         self._learn(headers, others)
+        others = [(row, datagram) for row, datagram in others if self._is_wanted(datagram)]
         flows: list[Flow] = []
         rows = self._usual_rows(frames, usual, headers, flows)
         if others:
@@ -108,6 +109,9 @@ class DatagramFinder:
             if datagram.dport == formats.HERALD_PORT:
                 self._wanted[datagram.sport] = True
 
+    def _is_wanted(self, datagram: Datagram) -> bool:
+        return bool(self._wanted[datagram.sport] or self._wanted[datagram.dport])
+
     def _usual_rows(
         self, frames: Frames, usual: Ints, headers: npt.NDArray[Any], flows: list[Flow]
     ) -> _Rows:
@@ -125,10 +129,9 @@ class DatagramFinder:
         numbers = {flow: number for number, flow in enumerate(flows)}
         rows = []
         for row, datagram in others:
-            if self._wanted[datagram.sport] or self._wanted[datagram.dport]:
-                number = numbers.setdefault(Flow(*datagram[:4]), len(numbers))
-                start = int(frames.start[row]) + datagram.start
-                rows.append((row, start, datagram.captured, datagram.length, number))
+            number = numbers.setdefault(Flow(*datagram[:4]), len(numbers))
+            start = int(frames.start[row]) + datagram.start
+            rows.append((row, start, datagram.captured, datagram.length, number))
         flows[:] = numbers
         return _Rows(*np.array(rows, np.int64).reshape(-1, len(_Rows._fields)).T)
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..core.batch import Bytes, Ints, Mask, gather
 from .chain import Chain
@@ -43,7 +45,6 @@ class Pcap:
         self._u4 = order + "u4"
         self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
         self._chain = Chain(frame_at=_RECORD, length_at=_INCLUDED, overhead=_RECORD)
-        self._last_second = 0
 
     @staticmethod
     def recognise(head: bytes) -> Pcap | None:
@@ -61,7 +62,7 @@ class Pcap:
         if scan is None:
             scan = self.scan_slowly(buffer, begin, end)
             self._chain.learn(buffer, scan.frames)
-        return self._noted(scan)
+        return scan
 
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
         """The same, one record after the other: for what the chain cannot follow."""
@@ -79,18 +80,18 @@ class Pcap:
             found.append(position)
             position += _RECORD + included
         frames = self._frames(buffer, np.array(found, np.int64))
-        return self._noted(Scan(frames, position, problem))
+        return Scan(frames, position, problem)
 
     def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
         """Where sound records go on after damage at ``begin``, if they do before ``end``.
 
         The format has no marks to look for. But a place where a sound header leads to
         another one, and so on a few times or up to the end, is a record's: a header is judged
-        by its lengths, its fraction of a second, and a time near that of the last sound record.
+        by its lengths, its fraction of a second, and a time near that of the one before.
         """
         for stretch in stretches(begin + 1, end - _RECORD):
             positions = np.arange(stretch.start, stretch.stop)
-            candidates = positions[self._plausible(buffer, positions)]
+            candidates = positions[self._plausible(self._headers(buffer, positions))]
             following = candidates
             for _ in range(_CHAIN):
                 following = self._following(buffer, following, end)
@@ -103,29 +104,27 @@ class Pcap:
     def _following(self, buffer: Bytes, positions: Ints, end: int) -> Ints:
         """Where the records after those at some positions begin; ``end`` if none does, and
         -1 if one does whose header is not sound."""
-        after = positions.copy()
+        after: Ints = positions.copy()
         going = positions < end
-        after[going] += self._captured(buffer, positions[going]) + _RECORD
+        after[going] += self._headers(buffer, positions[going])["incl"] + np.int64(_RECORD)
         inside = after + _RECORD <= end
         after[~inside & (after != end)] = -1
-        after[inside] = np.where(self._plausible(buffer, after[inside]), after[inside], -1)
+        before, header = (self._headers(buffer, at[inside]) for at in (positions, after))
+        near = np.abs(header["sec"].astype(np.int64) - before["sec"]) < _NEAR
+        after[inside] = np.where(near & self._plausible(header), after[inside], -1)
         return after
 
-    def _captured(self, buffer: Bytes, positions: Ints) -> Ints:
-        included: Ints = gather(buffer, positions + _INCLUDED, self._u4).astype(np.int64)
-        return included
+    def _headers(self, buffer: Bytes, positions: Ints) -> npt.NDArray[Any]:
+        return gather(buffer, positions, f"V{_RECORD}").view(self._header)
 
-    def _plausible(self, buffer: Bytes, positions: Ints) -> Mask:
-        header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
+    def _plausible(self, header: npt.NDArray[Any]) -> Mask:
         included, original = header["incl"], header["orig"]
-        near = np.abs(header["sec"].astype(np.int64) - self._last_second) < _NEAR
         return np.asarray(
             (included <= original)
             & (included > 0)
             & (included <= self._max_record)
             & (original <= _MAX_ORIGINAL)
             & (header["frac"] < self._ticks)
-            & (near | (self._last_second == 0))
         )
 
     def _scan_of(self, buffer: Bytes, found: Ints, end: int) -> Scan | None:
@@ -139,13 +138,8 @@ class Pcap:
             return Scan(frames[:-1], int(found[-1]))
         return Scan(frames, after)
 
-    def _noted(self, scan: Scan) -> Scan:
-        if len(scan.frames):
-            self._last_second = int(scan.frames.time[-1])
-        return scan
-
     def _frames(self, buffer: Bytes, positions: Ints) -> Frames:
-        header = gather(buffer, positions, f"V{_RECORD}").view(self._header)
+        header = self._headers(buffer, positions)
         captured = header["incl"].astype(np.int64)
         return Frames(
             start=positions + _RECORD,

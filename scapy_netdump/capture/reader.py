@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.batch import Batch, Bytes
 from ..errors import CaptureError
+from ..text import counted
 from .datagrams import DatagramFinder
 from .frames import Frames, Scan
 from .link import SUPPORTED, link_name
@@ -76,9 +77,10 @@ class CaptureReader:
         """What was wrong with the capture, a line each."""
         lines = self._damage.copy()
         if self._more_damage:
-            lines.append(f"{self._more_damage} more damaged places")
+            lines.append(counted(self._more_damage, "more damaged place"))
         if self._format is not None and self._format.left_out:
-            lines.append(f"{self._format.left_out} blocks that contradict themselves, left out")
+            blocks = counted(self._format.left_out, "block")
+            lines.append(f"{blocks} left out for contradicting what they say of themselves")
         if self._source.problem:
             lines.append(self._source.problem)
         lines += [f"{link_name(link)} is not understood" for link in sorted(self._unknown_links)]
@@ -101,13 +103,14 @@ class CaptureReader:
             self.position = window.origin + position
         if window is not None and self._lost is not None:
             left = window.origin + window.end - self._lost.begin
-            self._note(self._lost, f"the last {left} bytes are left out")
+            self._note(self._lost, f"the last {counted(left, 'byte')} left out")
 
     def _recognise(self, window: Window) -> Format:
         head = window.buffer[window.begin : min(window.end, window.begin + 64)].tobytes()
         format_ = Pcap.recognise(head) or Pcapng.recognise(head)
         if format_ is None:
-            raise CaptureError(f"{self._source.name}: not a capture: neither pcap nor pcapng")
+            reason = self._source.problem or "not a capture: neither pcap nor pcapng"
+            raise CaptureError(f"{self._source.name}: {reason}")
         return format_
 
     def _scans(self, format_: Format, window: Window, position: int) -> Iterator[Scan]:
@@ -149,7 +152,7 @@ class CaptureReader:
         found = format_.resume(window.buffer, position, window.end)
         if found is None:
             return max(position, (window.begin + window.end) // 2)
-        self._note(lost, f"{window.origin + found - lost.begin} bytes skipped")
+        self._note(lost, f"{counted(window.origin + found - lost.begin, 'byte')} skipped")
         self._lost = None
         return found
 

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import io
 import os
+import select
 import stat
 import threading
 from abc import ABC, abstractmethod
@@ -24,6 +25,7 @@ from . import compressed
 _STDIN = 0
 _PIPE_SIZE = 1 << 20  # what Linux grants any user; at its usual 64 KiB reading takes twice as long
 _PIECES_AHEAD = 16
+_PATIENCE = 0.25  # seconds without a byte after which a source that is to stop ends
 
 
 class Source(ABC):
@@ -39,8 +41,17 @@ class Source(ABC):
     size: int | None = None
     problem: str | None = None
 
+    _stopping = False
+
     def __init__(self, name: str) -> None:
         self.name = name
+
+    def stop(self) -> None:
+        """End when no more bytes are there to be had, without waiting for a slow writer.
+
+        Does nothing but to set a flag, so that a signal handler may call it.
+        """
+        self._stopping = True
 
     @abstractmethod
     def read_into(self, buffer: memoryview) -> int:
@@ -149,17 +160,30 @@ class _PlainSource(Source):
     def __init__(self, name: str, file: _Peeked, size: int | None) -> None:
         super().__init__(name)
         self._file = file
+        self._poll = select.poll()
+        self._poll.register(file.fileno(), select.POLLIN)
         self.size = size
         self.mappable = None if size is None else file.fileno()
 
     def read_into(self, buffer: memoryview) -> int:
         filled = 0
         try:
-            while filled < len(buffer) and (count := self._file.readinto(buffer[filled:])):
+            while filled < len(buffer) and self._is_ready():
+                count = self._file.readinto(buffer[filled:])
+                if not count:
+                    break
                 filled += count
         except OSError as error:
             self.problem = f"cannot be read any further: {error.strerror}"
         return filled
+
+    def _is_ready(self) -> bool:
+        """Whether there are bytes, or the end, after waiting for them if need be."""
+        while not self._poll.poll(_PATIENCE * 1000):
+            if self._stopping:
+                self.problem = "interrupted"
+                return False
+        return True
 
     def close(self) -> None:
         self._file.close()
@@ -207,7 +231,12 @@ class _UnpackedSource(Source):
     def _fetch(self) -> bool:
         """Whether there is a piece with bytes left, after waiting for one if need be."""
         while not self._piece and not self._ended:
-            piece = self._queue.get()
+            try:
+                piece = self._queue.get(timeout=_PATIENCE)
+            except Empty:
+                if not self._stopping:
+                    continue
+                self.problem, piece = "interrupted", None
             self._piece = memoryview(piece or b"")
             self._ended = piece is None
         return not self._ended

@@ -6,7 +6,6 @@ A plain file is mapped; anything else is read into a ring of buffers.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 from collections import deque
 from collections.abc import Iterator
@@ -15,17 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.batch import Bytes
+from .pages import PageAdviser
 from .source import Source
 
 #: Bytes looked at at once, in a mapped file and in a buffer. No record may be longer.
-WINDOW = 1 << 24
+WINDOW = 1 << 23
 _BUFFER = 1 << 23
 
 #: The first window is short: it is for getting to know the capture.
 _FIRST_WINDOW = 1 << 16
-
-#: Linux 5.14, sys/mman.h: map the pages of a range at once instead of one fault for each.
-_MADV_POPULATE_READ = 22
 
 #: A batch stays valid until two more have been taken (core/batch.py).
 _BUFFERS = 3
@@ -54,19 +51,19 @@ class Windows:
         return self._read() if self._source.mappable is None else self._map(self._source.mappable)
 
     def _map(self, descriptor: int) -> Iterator[Window]:
-        mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        buffer = np.frombuffer(mapping, np.uint8)
+        buffer = np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
         size = len(buffer)
         in_use: deque[int] = deque()  # where the windows begin that batches may point into
         end = 0
-        while end < size:
-            begin = self.consumed
-            end = min(begin + (WINDOW if in_use else _FIRST_WINDOW), size)
-            in_use.append(begin)
-            if len(in_use) > _BUFFERS:
-                _advise(mapping, mmap.MADV_DONTNEED, in_use.popleft(), in_use[0])
-            _advise(mapping, _MADV_POPULATE_READ, begin, end)
-            yield Window(buffer, begin, end, 0, end == size)
+        with PageAdviser(buffer) as adviser:
+            while end < size:
+                begin = self.consumed
+                end = min(begin + (WINDOW if in_use else _FIRST_WINDOW), size)
+                adviser.will_need(end, end + WINDOW)
+                in_use.append(begin)
+                if len(in_use) > _BUFFERS:
+                    adviser.forget(in_use.popleft(), in_use[0])
+                yield Window(buffer, begin, end, 0, end == size)
 
     def _read(self) -> Iterator[Window]:
         ring = deque(np.frombuffer(mmap.mmap(-1, _BUFFER), np.uint8) for _ in range(_BUFFERS))
@@ -84,11 +81,3 @@ class Windows:
             room = len(buffer)
             self.consumed = 0
             yield Window(buffer, 0, end, origin, last)
-
-
-def _advise(mapping: mmap.mmap, advice: int, begin: int, end: int) -> None:
-    """Advise the kernel on the pages of a range; not every system takes every advice."""
-    start = begin // mmap.PAGESIZE * mmap.PAGESIZE
-    if start < end:
-        with contextlib.suppress(OSError, ValueError):
-            mapping.madvise(advice, start, end - start)

@@ -9,7 +9,7 @@ from ..core.extents import Range
 from ..kerneldump.header import DumpHeader
 from ..recover import RecoveredDump
 from ..store.dump_files import Published
-from ..text import printable, utc_date
+from ..text import counted, printable, utc_date
 
 _MAX_RANGES = 5
 
@@ -28,7 +28,7 @@ def describe_dump(dump: RecoveredDump) -> str:
         lines.append(
             f"{dump.conflicting_bytes} bytes came with different values; those acked first are kept"
         )
-    lines.append(f"{dump.messages} messages, {dump.retransmitted} of them repeated")
+    lines.append(f"{counted(dump.messages, 'message')}, {dump.retransmitted} of them repeated")
     lines += describe_files(dump.files)
     return _block(lines)
 

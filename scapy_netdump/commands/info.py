@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.extents import Range
 from ..core.selection import Selection
 from ..core.transfer import MAX_KEY_SIZE
 from ..errors import NetdumpError
 from ..exits import FAILED, GOOD, INCOMPLETE
-from ..formats import ENCRYPTIONS, MAGICS
+from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recover import Recoverer
 from ..store.dump_files import Published
 from ..store.listing import stored_dumps
-from ..store.mapfile import parse_mapfile
+from ..store.mapfile import MapfileError, parse_mapfile
+from ..text import counted, printable
 from .describe import describe_dump, describe_files, describe_header, indent
 from .progress import ProgressLine
 from .selection import selection_of
@@ -42,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             answer = _describe(name, selection)
         except (NetdumpError, OSError) as error:
-            print(f"netdump: {error}", file=sys.stderr)
+            print(f"netdump: {printable(str(error))}", file=sys.stderr)
             status = FAILED
             continue
         answers.append({"file": name, **answer.values})
@@ -80,7 +83,7 @@ def _key_in(data: bytes) -> DumpKey | None:
         return None
     size = len(key.encryptedkey)
     known = ENCRYPTIONS.get(key.encryption, "none") != "none"
-    padding = data[data.rfind(key.encryptedkey) + size :] if size else b""
+    padding = data[struct.calcsize(KEY_FORMAT) + size :]
     return key if known and size and size % 8 == 0 and not any(padding) else None
 
 
@@ -105,7 +108,7 @@ def _capture(name: str, selection: Selection) -> _Answer:
         with ProgressLine() as progress:
             recoverer.read(name, progress)
         recovery = recoverer.finish()
-    lines = [f"{len(recovery.dumps)} dumps in {recovery.frames} frames"]
+    lines = [f"{counted(len(recovery.dumps), 'dump')} in {counted(recovery.frames, 'frame')}"]
     lines += [f"note: {note}" for note in recovery.notes]
     lines += [f"problem: {problem}" for problem in recovery.problems]
     values = {
@@ -123,14 +126,14 @@ def _capture(name: str, selection: Selection) -> _Answer:
 def _directory(path: Path) -> _Answer:
     dumps = [_stored(host, number, files) for (host, number), files in stored_dumps(path).items()]
     values = {"kind": "dump directory", "dumps": [dump.values for dump in dumps]}
-    title = indent(f"{path}: dump directory", [f"{len(dumps)} dumps"])
+    title = indent(f"{path}: dump directory", [counted(len(dumps), "dump")])
     text = "\n".join([title, *(dump.text for dump in dumps)])
     return _Answer(text, values, all(dump.complete for dump in dumps))
 
 
 def _stored(host: str, number: int, files: Published) -> _Answer:
     header = _stored_header(files.kdh)
-    missing, _ = parse_mapfile(_text(files.map)) if files.map else ([], 0)
+    missing, problem = _stored_missing(files.map)
     info = _text(files.info) if files.info else ""
     status = info.splitlines()[-1] if info else "no info file"
     values = {
@@ -141,14 +144,25 @@ def _stored(host: str, number: int, files: Published) -> _Answer:
         "missing": missing,
         "files": files.as_dict(),
     }
-    lines = [status, *(describe_header(header) if header is not None else ())]
+    lines = [status, *problem, *(describe_header(header) if header is not None else ())]
     lines += describe_files(files)
-    complete = status == "Dump complete" and not missing
+    complete = status == "Dump complete" and missing == []
     return _Answer(indent(f"dump {number} of {host}", lines), values, complete)
 
 
+def _stored_missing(path: Path | None) -> tuple[list[Range] | None, list[str]]:
+    """What a mapfile says is missing; None, and why, if it cannot be told."""
+    try:
+        return (parse_mapfile(_text(path))[0] if path is not None else []), []
+    except MapfileError as error:
+        return None, [str(error)]
+
+
 def _stored_header(path: Path | None) -> DumpHeader | None:
-    data = path.read_bytes()[:HEADER_SIZE] if path is not None else b""
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        data = file.read(HEADER_SIZE)
     return DumpHeader.unpack(data) if len(data) == HEADER_SIZE else None
 
 

@@ -18,7 +18,7 @@ class ProgressLine:
     printed."""
 
     def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
         self._last = 0.0
 
     def __enter__(self) -> ProgressLine:

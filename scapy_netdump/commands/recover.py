@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..capture.live import LiveCapture
-from ..errors import UsageError
+from ..errors import CaptureError, UsageError
 from ..exits import FAILED, GOOD, INCOMPLETE
 from ..recover import Recoverer, Recovery
+from ..text import counted, printable
 from .describe import describe_dump
 from .progress import ProgressLine
 from .selection import selection_of
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("nothing to recover from: name a capture, or an interface with -i")
     recovery = _recover(options)
     for problem in recovery.problems:
-        print(f"netdump: {problem}", file=sys.stderr)
+        print(f"netdump: {printable(problem)}", file=sys.stderr)
     if options.json:
         print(json.dumps([dump.as_dict() for dump in recovery.dumps], indent=2))
     else:
@@ -41,7 +42,10 @@ def _recover(options: argparse.Namespace) -> Recovery:
     with Recoverer(Path(options.directory), selection, names=options.names) as recoverer:
         with ProgressLine() as progress, _stopped_by_signals(recoverer.stop):
             for capture in options.captures:
-                recoverer.read(capture, progress)
+                try:
+                    recoverer.read(capture, progress)
+                except CaptureError as error:  # what the others hold is worth having
+                    recoverer.recovery.problems.append(str(error))
         if options.interface is not None:
             with LiveCapture(options.interface) as live, _stopped_by_signals(live.stop):
                 print(f"netdump: capturing on {options.interface}, ^C ends", file=sys.stderr)
@@ -70,5 +74,5 @@ def _report(recovery: Recovery) -> None:
         print(describe_dump(dump))
     for note in recovery.notes:
         print(f"note: {note}")
-    if not recovery.dumps:
-        print(f"no netdump traffic in {recovery.frames} frames")
+    if not recovery.dumps and (recovery.frames or not recovery.problems):
+        print(f"no netdump traffic in {counted(recovery.frames, 'frame')}")

@@ -48,7 +48,8 @@ class Messages:
 
     ``order`` numbers the datagrams of all captures read so far. The payload that was
     captured starts at ``position`` of the batch's buffer and belongs to the bytes
-    ``[start, end)`` of the file that ``type`` stands for.
+    ``[start, end)`` of the file that ``type`` stands for. What was sent goes up to
+    ``sent_end``, which is beyond ``end`` where a snap length cut the frame.
     """
 
     order: Ints
@@ -57,6 +58,7 @@ class Messages:
     seqno: Ints
     start: Ints
     end: Ints
+    sent_end: Ints
     position: Ints
 
     def __len__(self) -> int:
@@ -133,22 +135,25 @@ def _messages(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int
         header, kind, length, offset = (part[plain] for part in (header, kind, length, offset))
     taken = whole[plain]
     start = offset.astype(np.int64)
+    sent_end = start + length
     captured = batch.captured[taken] - wire.HEADER_SIZE
+    cut = captured < length
+    snapped = int(np.count_nonzero(cut))
     messages = Messages(
         order=taken + first_order,
         flow=batch.flow[taken],
         type=kind,
         seqno=header["seqno"].astype(np.int64),
         start=start,
-        end=start + np.minimum(length, captured),
+        end=np.where(cut, start + captured, sent_end) if snapped else sent_end,
+        sent_end=sent_end,
         position=batch.start[taken] + wire.HEADER_SIZE,
     )
-    snapped = int((captured < length).sum())
     if len(taken) == len(rows):
         return messages, 0, snapped
     odd = np.setdiff1d(rows, taken, assume_unique=True)
-    others, malformed, cut = _walk(batch, odd, first_order)
-    return _in_order(messages, others), malformed, snapped + cut
+    others, malformed, also_snapped = _walk(batch, odd, first_order)
+    return _in_order(messages, others), malformed, snapped + also_snapped
 
 
 def _walk(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int, int]:
@@ -160,13 +165,12 @@ def _walk(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int, in
         payload = batch.buffer[at : at + int(batch.captured[row])].data
         length = int(batch.length[row])
         walked = list(wire.messages(payload, length))
-        if len(payload) < length:
-            snapped += 1
-        elif not walked:
+        if wire.malformed(walked, payload, length):
             malformed += 1
+        elif len(payload) < length:
+            snapped += 1
         for message in walked:
-            end = message.offset + message.end - message.start
-            if end > MAX_OFFSET:
+            if message.offset > MAX_OFFSET:
                 malformed += 1
                 continue
             found.append(
@@ -176,7 +180,8 @@ def _walk(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int, in
                     message.type,
                     message.seqno,
                     message.offset,
-                    end,
+                    message.offset + message.end - message.start,
+                    message.offset + message.len,
                     at + message.start,
                 )
             )

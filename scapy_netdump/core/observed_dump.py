@@ -3,60 +3,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
 from .. import formats
 from .acks import AckHistory
 from .batch import Bytes
+from .heralds import Herald, Peer
 from .messages import MAX_OFFSET, Acks, Messages
-from .observed_file import ObservedFile, Storage
+from .observed_file import ObservedFile
+from .storage import Storage
 from .transfer import Transfer
-
-
-class Peer(NamedTuple):
-    """A client on its way to a server, addresses packed. The server's port is not part of
-    it: the server picks one anew for each dump."""
-
-    client: bytes
-    client_port: int
-    server: bytes
-
-
-@dataclass(slots=True)
-class Herald:
-    """A HERALD whose dump has not begun yet.
-
-    ``late``: an unfinished dump of this client had been announced in the same words.
-    ``ports``: where its acks came from. ``copies``: how often it was seen.
-    """
-
-    seqno: int
-    path: bytes
-    time: float
-    late: bool = False
-    copies: int = 1
-    ports: set[int] = field(default_factory=set)
 
 
 class ObservedDump:
     """One dump's transfer, and what only an observer needs to know of it.
 
-    Times are in seconds since 1970, as the captures have them. ``bytes_here`` and
-    ``finished_here`` are about the capture that is being read.
+    Times are in seconds since 1970, as the captures have them. ``capture`` is the number
+    of the latest one that showed the dump; ``bytes_here`` and ``finished_here`` are about
+    the one that is being read.
     """
 
-    def __init__(self, peer: Peer, server_port: int, capture: int, time: float) -> None:
+    def __init__(self, peer: Peer, server_port: int, time: float) -> None:
         self.peer = peer
         self.server_port = server_port
-        self.capture = capture
+        self.capture = 0
         self.first_time = self.last_time = time
         self.first_seqno: int | None = None
         self.transfer = Transfer()
         self.messages = 0
         self.bytes_here = 0
         self.finished_here = False
+        self._heralded_here = False
         self._markers_resent = 0
+        self._words: tuple[int, bytes] | None = None
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
 
@@ -77,33 +54,54 @@ class ObservedDump:
         """Bytes of the files that were seen with different values."""
         return sum(file.conflicting_bytes for file in self._files.values())
 
+    def announced_as(self, seqno: int, path: bytes) -> bool:
+        """Whether this dump's HERALD is known, and said this."""
+        return self._words == (seqno, path)
+
+    def distance(self, time: float) -> float:
+        """How far a time is from this dump's, in seconds; 0 within it."""
+        return max(self.first_time - time, time - self.last_time, 0.0)
+
+    def seen(self, first_time: float, last_time: float) -> None:
+        """It was seen from one time to another."""
+        self.first_time = min(self.first_time, first_time)
+        self.last_time = max(self.last_time, last_time)
+
     def new_capture(self) -> None:
         """What follows was captured elsewhere, or later."""
         self.bytes_here = 0
-        self.finished_here = False
+        self.finished_here = self._heralded_here = False
         for file in self._files.values():
             file.new_capture()
 
     def herald(self, herald: Herald) -> None:
         """Take a HERALD as the one of this dump, or as another copy of it."""
         self.messages += herald.copies
-        self._markers_resent += herald.copies - (not herald.late)
+        self._markers_resent += herald.copies - herald.captures + self._heralded_here
+        self._heralded_here |= herald.capture == self.capture
+        self._words = self._words or (herald.seqno, herald.path)
         self.transfer.herald(herald.path)
+        self.seen(herald.time, herald.time)
         if self.first_seqno is None:
             self.first_seqno = herald.seqno
 
     def data(self, kind: int, buffer: Bytes, messages: Messages) -> None:
-        """Take messages of one kind that carry data; acks among them were taken before."""
+        """Take messages of one kind that carry data."""
         self.messages += len(messages)
         self.bytes_here += int((messages.end - messages.start).sum())
         if self.first_seqno is None:
             self.first_seqno = int(messages.seqno[0])
+        if kind == formats.VMCORE:
+            sent_end = messages.sent_end[messages.sent_end > messages.start]
+            self.transfer.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
         self._files[kind].take(buffer, messages)
-        self._files[kind].settle()
 
     def acked(self, acks: Acks) -> None:
         """Take acks to this dump's client."""
         self._acks.append(acks)
+
+    def settle(self) -> None:
+        """All messages before the latest ack have been taken."""
         for file in self._files.values():
             file.settle()
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ MAX_CLIENTS = 4096
 class Selection:
     """The dumps that are wanted: packed addresses and a port of either side, None for any.
 
-    A port that is named is also taken for a client's, so that a dump whose HERALD was not
-    captured can be found although its client does not use the usual port.
+    Where nothing else tells, the port is taken for the client's: so a dump is found whose
+    HERALD was not captured and whose client does not use the usual port.
     """
 
     client: bytes | None = None
@@ -55,11 +55,7 @@ class Directions:
         A HERALD speaks for its sender's port in the whole batch: even datagrams that stand
         before it are from a netdump client.
         """
-        for flow in flows:
-            if flow.dport == formats.HERALD_PORT:
-                self._clients[flow.source, flow.sport] = None
-        while len(self._clients) > MAX_CLIENTS:
-            self._clients.popitem(last=False)
+        self._learn(flow for flow in flows if flow.sport != formats.ACK_PORT)
         directions = (self._by_ports(flow) for flow in flows)
         return np.array(
             [
@@ -69,6 +65,19 @@ class Directions:
             np.int64,
         )
 
+    def _learn(self, flows: Iterable[Flow]) -> None:
+        working = []
+        for flow in flows:
+            client = flow.source, flow.sport
+            if flow.dport == formats.HERALD_PORT:
+                self._clients[client] = None
+            elif client in self._clients:
+                working.append(client)
+        for client in working:  # a flood of HERALDs must not make these forgotten
+            self._clients.move_to_end(client)
+        while len(self._clients) > MAX_CLIENTS:
+            self._clients.popitem(last=False)
+
     def _by_ports(self, flow: Flow) -> Direction:
         if flow.dport == formats.HERALD_PORT:
             return Direction.MESSAGES
@@ -76,6 +85,9 @@ class Directions:
             return Direction.ACKS
         from_client = self._is_client(flow.source, flow.sport)
         to_client = self._is_client(flow.destination, flow.dport)
+        if not (from_client or to_client):
+            from_client = flow.sport == self._selection.port
+            to_client = flow.dport == self._selection.port
         if from_client and to_client:
             return Direction.BOTH
         if from_client:
@@ -83,4 +95,4 @@ class Directions:
         return Direction.ACKS if to_client else Direction.NEITHER
 
     def _is_client(self, address: bytes, port: int) -> bool:
-        return port in (formats.ACK_PORT, self._selection.port) or (address, port) in self._clients
+        return port == formats.ACK_PORT or (address, port) in self._clients

@@ -59,7 +59,7 @@ class Transfer:
     of the dump are here; whoever feeds the transfer stores them first and adds them then.
     """
 
-    __slots__ = ("finished", "heralded", "kdh", "key", "path", "vmcore")
+    __slots__ = ("_announced", "finished", "heralded", "kdh", "key", "path", "vmcore")
 
     def __init__(self) -> None:
         self.heralded = False
@@ -68,11 +68,16 @@ class Transfer:
         self.vmcore = Extents()
         self.kdh = MemoryFile(HEADER_SIZE)
         self.key = MemoryFile(MAX_KEY_SIZE)
+        self._announced = 0
 
     def herald(self, path: bytes) -> None:
         """The client announced itself, with the path that it wants, if any."""
         self.heralded = True
         self.path = self.path or path
+
+    def announce(self, end: int) -> None:
+        """The client sent bytes of the vmcore up to ``end``, be they here or not."""
+        self._announced = max(self._announced, end)
 
     @property
     def header(self) -> DumpHeader | None:
@@ -90,7 +95,9 @@ class Transfer:
     def bytes_expected(self) -> int:
         """The dump's length as its header has it, else as far as is known without one."""
         header = self.trusted_header
-        return header.dumplength if header is not None else self.vmcore.end
+        if header is not None:
+            return header.dumplength
+        return max(self._announced, self.vmcore.end)
 
     @property
     def bytes_received(self) -> int:

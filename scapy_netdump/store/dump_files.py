@@ -9,6 +9,7 @@ info says so: nothing that was interrupted looks whole.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from ..core.transfer import Transfer
 from ..errors import StoreError
 from ..kerneldump.info import info_text
+from ..text import counted
 from .mapfile import mapfile_text
 
 #: netdumpd numbers the dumps of a host below this, and so does savecore(8).
@@ -83,8 +85,10 @@ class DumpDirectory:
         return [number for number in numbers if number not in taken]
 
     def _bounds(self, host: str) -> int:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever else may have this name
         try:
-            text = (self.path / f"bounds.{host}").read_text("ascii")[:16].strip()
+            with open(os.open(self.path / f"bounds.{host}", flags), encoding="ascii") as file:
+                text = file.read(16).strip()
         except (OSError, ValueError):
             return 0
         number = int(text) if text.isdecimal() else 0
@@ -148,6 +152,8 @@ class DumpFiles:
         if missing:
             text = mapfile_text(missing, transfer.bytes_expected)
             map_ = _save(vmcore.with_name(f"{vmcore.name}.map"), text.encode(), 0o600)
+        if os.path.lexists(vmcore):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(vmcore))
         os.rename(self.part, vmcore)
         return vmcore, map_
 
@@ -172,12 +178,11 @@ def completeness(transfer: Transfer) -> str:
     missing = transfer.missing
     if missing:
         count = sum(end - start for start, end in missing)
-        ranges = "1 range" if len(missing) == 1 else f"{len(missing)} ranges"
-        expected = transfer.bytes_expected
-        return f"Dump incomplete: {count} of {expected} bytes missing in {ranges}"
+        ranges = counted(len(missing), "range")
+        return f"Dump incomplete: {count} of {transfer.bytes_expected} bytes missing in {ranges}"
     if not transfer.vmcore.total:
         return "Dump incomplete: no data received"
-    return "Dump incomplete: ends without a dump header, its length is not known"
+    return "Dump incomplete: ends without a sound dump header, its length is not known"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -67,11 +67,14 @@ def parse_mapfile(text: str) -> tuple[list[Range], int]:
             missing.append((start, end))
     except ValueError:
         raise MapfileError("mapfile: not one of GNU ddrescue's") from None
-    return missing, position or 0
+    if position is None:
+        raise MapfileError("mapfile: holds no blocks")
+    return missing, position
 
 
 def _block(words: list[str]) -> tuple[int, int, str]:
     start, size, status = words
-    if len(status) != 1 or status not in _STATUSES:
-        raise ValueError(status)
-    return int(start, 0), int(start, 0) + int(size, 0), status
+    begin = int(start, 0)
+    if begin < 0 or len(status) != 1 or status not in _STATUSES:
+        raise ValueError(words)
+    return begin, begin + int(size, 0), status

@@ -32,7 +32,7 @@ Pieces = npt.NDArray[np.uintp]
 
 
 class VmcoreFile:
-    """The storage of an observed vmcore (core/observed_file.py) at ``path``.
+    """The storage of an observed vmcore (core/storage.py) at ``path``.
 
     The file comes into being with its first byte: a dump without data leaves none.
     """

@@ -31,7 +31,7 @@ class Writer:
     def __init__(self) -> None:
         self._turns: SimpleQueue[tuple[list[Job], threading.Event] | None] = SimpleQueue()
         self._added: list[Job] = []
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._last_turn = threading.Event()
         self._last_turn.set()
         self._descriptors: OrderedDict[Path, int] = OrderedDict()
@@ -50,7 +50,9 @@ class Writer:
 
     def drain(self) -> None:
         """Wait until all that was added is done."""
-        self._submit().wait()
+        if self._added or not self._last_turn.is_set():
+            self._last_turn = self._submit()
+            self._last_turn.wait()
         self._raise_error()
 
     def close(self) -> None:
@@ -91,12 +93,13 @@ class Writer:
             try:
                 for job in jobs if self._error is None else ():
                     job()
-            except OSError as error:
+            except Exception as error:  # or who waits for this thread would do so for ever
                 self._error = error
             finally:
                 done.set()
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            path = self._error.filename or "a file of the dump"
-            raise StoreError(f"{path}: cannot write: {self._error.strerror}") from self._error
+            path = getattr(self._error, "filename", None) or "a file of the dump"
+            reason = getattr(self._error, "strerror", None) or repr(self._error)
+            raise StoreError(f"{path}: cannot write: {reason}") from self._error

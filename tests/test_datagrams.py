@@ -82,7 +82,7 @@ def test_super_frames_are_one_datagram(careful: bool) -> None:
 @CAREFUL
 @pytest.mark.parametrize("wrapping", [plain, tagged, with_checksum_trailer])
 def test_what_a_snap_length_cut_off_is_told_exactly(wrapping, careful: bool) -> None:
-    datagram = Dump(vmcore=Random(1).randbytes(900)).traffic()[2]
+    datagram = Dump(vmcore=Random(1).randbytes(90)).traffic()[2]
     packet = wrapping(datagram)[0]
     head = 42 + 4 * (wrapping is tagged)
     for size in range(len(packet.data) + 1):

@@ -202,7 +202,7 @@ def test_what_a_snap_length_cut_off_is_missing_to_the_byte_and_counted(tmp_path:
 
 @pytest.mark.parametrize("kind", ["pcap", "pcapng"])
 def test_a_capture_cut_at_any_byte_yields_what_came_before(kind: str, tmp_path: Path) -> None:
-    dump = Dump(vmcore=VMCORE[:400], kdh=header(400), payload=150)
+    dump = Dump(vmcore=VMCORE[:100], payload=40)
     data = (pcap if kind == "pcap" else pcapng)(dump.traffic())
     before = -1
     for cut in range(4 if kind == "pcapng" else 24, len(data) + 1):
@@ -212,8 +212,8 @@ def test_a_capture_cut_at_any_byte_yields_what_came_before(kind: str, tmp_path: 
         received = sum(one.bytes_received for one in recovery.dumps)
         assert received >= before
         before = received
-        assert recovery.complete == (cut == len(data)) or not recovery.problems
-    assert received == 400
+        assert not recovery.complete or received == 100
+    assert recovery.complete
 
 
 def test_captures_of_one_dump_fill_each_others_holes(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ class Recoverer:
         names: bool = False,
         careful: bool = False,
     ) -> None:
-        """``directory`` None stores nothing: all is found out but ``conflicting_bytes``.
+        """``directory`` None stores nothing; of ``conflicting_bytes`` only copies that came close
+        together are known then.
 
         ``names`` asks reverse DNS what to call clients in file names. ``careful`` decodes
         frame by frame, to compare with. StoreError if the directory cannot be used.

@@ -334,3 +334,11 @@ def test_dumps_are_bounded_in_number_and_the_rest_is_counted():
     observed = observe(traffic)
     assert len(observed.dumps) == MAX_DUMPS
     assert observed.observer.refused == 100
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_repeated_herald_counts_whatever_the_order_of_the_captures(swap):
+    traffic = DUMP.traffic()
+    seen_twice, seen_once = [*traffic[:4], traffic[0]], traffic
+    captures = [seen_once, seen_twice] if swap else [seen_twice, seen_once]
+    assert observe(*captures).dump.retransmitted == 1

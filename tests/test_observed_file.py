@@ -110,6 +110,7 @@ class Driver:
         self.acks = AckHistory()
         self.file = ObservedFile(self.storage, self.storage.extents, limit, self.acks)
         self.order = 0
+        self.turn = 0
 
     def feed(self, events: list[Event]) -> None:
         messages: list[tuple[int, Sent]] = []
@@ -134,7 +135,8 @@ class Driver:
             order, seqno = np.array(acks, np.int64).T
             self.acks.append(Acks(order, np.zeros(len(acks), np.int64), seqno))
         if messages:
-            self.file.take(*columns(messages))
+            self.turn += 1
+            self.file.take(self.turn, *columns(messages))
         self.file.settle()
 
     def outcome(self) -> Outcome:
@@ -323,7 +325,8 @@ class Nowhere(MemoryFile):
 def test_without_stored_bytes_coverage_and_repeats_are_right_all_the_same():
     storage = Nowhere(LIMIT)
     file = ObservedFile(storage, storage.extents, LIMIT, AckHistory())
-    file.take(*columns([(0, block(0, 1)), (1, block(0, 2)), (2, block(2, 1))]))
+    file.take(1, *columns([(0, block(0, 1))]))
+    file.take(3, *columns([(1, block(0, 2)), (2, block(2, 1))]))
     assert list(storage.extents) == [(0, 8), (16, 24)]
     assert (file.retransmitted, file.conflicting_bytes) == (1, 0)
 

@@ -60,6 +60,10 @@ class Attribution:
 
     def new_capture(self) -> None:
         """What follows was captured elsewhere, or later."""
+        for peer, herald in self._heralds:
+            if herald.repeated and peer in self._latest:
+                self._latest[peer].herald(herald)
+                herald.counted()
         self._capture += 1
         self._running.clear()
         self._latest.clear()
@@ -113,6 +117,8 @@ class Attribution:
         """No more comes: a HERALD that nothing followed is a copy, or announced a dump of
         which nothing is here."""
         for peer, herald in self._heralds:
+            if not herald.copies:
+                continue
             dump = self._announced_before(peer, herald) or self._take_up(
                 peer, formats.HERALD_PORT, herald.time, herald
             )

@@ -13,6 +13,7 @@ kept until an ack decides; the earlier copies were the same as what is stored.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ import numpy as np
 from .acks import AckHistory, Sent, SentHistory
 from .batch import Mask
 from .extents import Extents
-from .storage import Storage
 
 #: Undecided copies kept of a file; beyond them the oldest is given up.
 MAX_COPIES = 512
@@ -41,8 +41,11 @@ class _Copy(NamedTuple):
 class Disputes:
     """Keeps the account of one file's bytes that were seen with different values."""
 
-    def __init__(self, storage: Storage, sent: SentHistory, acks: AckHistory) -> None:
-        self._storage = storage
+    def __init__(
+        self, overwrite: Callable[[int, bytes], None], sent: SentHistory, acks: AckHistory
+    ) -> None:
+        """``overwrite`` stores data at a place in the file, over what is there."""
+        self._overwrite = overwrite
         self._sent = sent
         self._acks = acks
         self._differing = _Marks()
@@ -111,7 +114,7 @@ class Disputes:
 
     def _take(self, copy: _Copy) -> None:
         for start, end in list(self._settled.missing(copy.start, copy.end)):
-            self._storage.put(start, copy.data[start - copy.start : end - copy.start])
+            self._overwrite(start, copy.data[start - copy.start : end - copy.start])
             self._settled.add(start, end)
 
 

@@ -50,6 +50,10 @@ class Herald:
         self.captures += capture != self.capture
         self.capture = capture
 
+    def counted(self) -> None:
+        """The copies seen so far were counted as those of an earlier dump's HERALD."""
+        self.copies = self.captures = 0
+
     def led_elsewhere(self, port: int, before: int) -> bool:
         """Whether acks before a place say that the dump goes to other ports than this."""
         ports = [answered for answered, order in self.answers.items() if order < before]

@@ -85,8 +85,8 @@ class ObservedDump:
         if self.first_seqno is None:
             self.first_seqno = herald.seqno
 
-    def data(self, kind: int, buffer: Bytes, messages: Messages) -> None:
-        """Take messages of one kind that carry data."""
+    def data(self, kind: int, turn: int, buffer: Bytes, messages: Messages) -> None:
+        """Take messages of one kind that carry data, from the batch of number ``turn``."""
         self.messages += len(messages)
         self.bytes_here += int((messages.end - messages.start).sum())
         if self.first_seqno is None:
@@ -94,7 +94,7 @@ class ObservedDump:
         if kind == formats.VMCORE:
             sent_end = messages.sent_end[messages.sent_end > messages.start]
             self.transfer.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
-        self._files[kind].take(buffer, messages)
+        self._files[kind].take(turn, buffer, messages)
 
     def acked(self, acks: Acks) -> None:
         """Take acks to this dump's client."""

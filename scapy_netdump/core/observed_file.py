@@ -13,6 +13,7 @@ from .batch import Bytes, Ints, Mask
 from .disputes import Disputes
 from .extents import Extents
 from .messages import Messages, payload
+from .recent import RecentPayloads
 from .storage import Storage
 
 
@@ -26,7 +27,9 @@ class ObservedFile:
         self._extents = extents
         self._limit = limit
         self._sent = SentHistory()
-        self._disputes = Disputes(storage, self._sent, acks)
+        self._disputes = Disputes(self._overwrite, self._sent, acks)
+        self._recent = RecentPayloads()
+        self._turn = 0
         self._seen_here: Extents | None = None
 
     @property
@@ -38,9 +41,10 @@ class ObservedFile:
         """What follows is another capture, whose messages may all have been seen before."""
         self._seen_here = Extents()
 
-    def take(self, buffer: Bytes, messages: Messages) -> None:
+    def take(self, turn: int, buffer: Bytes, messages: Messages) -> None:
         """Store what is new in some messages, and compare what is not. They must be in the
-        order of the capture."""
+        order of the capture; ``turn`` is the number of the batch that they are from."""
+        self._turn = turn
         messages = self._bounded(messages)
         if not len(messages):
             return
@@ -81,6 +85,12 @@ class ObservedFile:
             lengths = messages.end[run] - messages.start[run]
             self._storage.write(buffer, messages.position[run], lengths, start)
             self._extents.add(start, end)
+        if len(messages):
+            self._recent.add(self._turn, buffer, messages)
+
+    def _overwrite(self, start: int, data: bytes) -> None:
+        self._recent.forget()
+        self._storage.put(start, data)
 
     def _take_again(self, sent: Sent, data: bytes) -> None:
         """Take a message of which some bytes may be here."""
@@ -88,7 +98,9 @@ class ObservedFile:
         if self._seen_here is None:
             self.retransmitted += self._extents.covers(start, end)
         for held_start, held_end in self._extents.present(start, end):
-            held = self._storage.read(held_start, held_end)
+            held = self._recent.find(self._turn, held_start, held_end)
+            if held is None:
+                held = self._storage.read(held_start, held_end)
             if held is not None:
                 copy = data[held_start - start : held_end - start]
                 self._disputes.compare(sent, held_start, copy, held)

@@ -38,6 +38,7 @@ class Observer:
         self._attribution = Attribution(storage_for)
         self._directions = Directions(selection or Selection())
         self._datagrams = 0
+        self._turn = 0
 
     @property
     def dumps(self) -> list[ObservedDump]:
@@ -55,6 +56,7 @@ class Observer:
 
     def observe(self, batch: Batch) -> None:
         """Take one batch."""
+        self._turn += 1
         directions = self._directions.of(batch.flows)
         messages, acks, malformed, snapped = decode(batch, self._datagrams, directions)
         self.malformed += malformed
@@ -88,7 +90,7 @@ class Observer:
                 touched.add(dump)
         for dump, messages in taken:
             if dump is not None:
-                dump.data(formats.VMCORE, reader.buffer, messages)
+                dump.data(formats.VMCORE, self._turn, reader.buffer, messages)
                 touched.add(dump)
         for dump in touched:
             dump.settle()
@@ -108,7 +110,7 @@ class Observer:
         if kind == formats.FINISHED:
             dump.finish()
         else:
-            dump.data(kind, reader.buffer, message)
+            dump.data(kind, self._turn, reader.buffer, message)
             dump.settle()
 
     def _dump_of(self, reader: _Reader, messages: Messages) -> ObservedDump | None:

@@ -19,7 +19,7 @@ from .frames import Frames
 
 #: Stretches at most, the least distance between their beginnings in bytes, how many there
 #: must be to be worth it, and how many records the longest may have.
-LANES = 384
+LANES = 512
 LANE_SPACING = 1 << 14
 MIN_LANES = 16
 MAX_STEPS = 2048

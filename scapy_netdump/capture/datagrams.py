@@ -8,7 +8,7 @@ tagged, IPv6, a fragment or on another link layer, takes the careful path, one a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,17 @@ _HEADERS = np.dtype(
         "itemsize": 42,
     }
 )  # fmt: skip
+#: The same for IPv6 (RFC 8200), as far as it tells whether to look closer.
+_IPV6_HEADERS = np.dtype(
+    {
+        "names": ["ethertype", "next", "sport", "dport"],
+        "formats": [">u2", "u1", ">u2", ">u2"],
+        "offsets": [12, 20, 54, 56],
+        "itemsize": 58,
+    }
+)
+_RAW_HEADERS = f"V{_HEADERS.itemsize}"
+_Headers: TypeAlias = npt.NDArray[Any]
 _IP_AT = 14
 _UDP_AT = 34
 _UDP_HEADER = 8
@@ -73,8 +84,11 @@ class DatagramFinder:
             odd = np.arange(len(frames))
         else:
             usual, headers, odd = _sort_out(buffer, frames)
+            self._learn(headers["sport"], headers["dport"])
+            odd = self._without_other_ipv6(buffer, frames, odd)
         others = self._decode(buffer, frames, odd)
-        self._learn(headers, others)
+        ports = np.array([(found.sport, found.dport) for _, found in others], np.int64)
+        self._learn(*ports.reshape(-1, 2).T)
         others = [(row, datagram) for row, datagram in others if self._is_wanted(datagram)]
         flows: list[Flow] = []
         rows = self._usual_rows(frames, usual, headers, flows)
@@ -86,6 +100,18 @@ class DatagramFinder:
             buffer, rows.start, rows.captured, rows.length, rows.flow, frames.time[rows.frame],
             flows,
         )  # fmt: skip
+
+    def _without_other_ipv6(self, buffer: Bytes, frames: Frames, odd: Ints) -> Ints:
+        """Rows less those of UDP in IPv6 on Ethernet, without extension headers or tags, whose
+        ports are not wanted: a busy network is full of them."""
+        whole = (frames.link[odd] == ETHERNET) & (frames.captured[odd] >= _IPV6_HEADERS.itemsize)
+        rows = odd[whole]
+        headers = gather(buffer, frames.start[rows], f"V{_IPV6_HEADERS.itemsize}")
+        headers = headers.view(_IPV6_HEADERS)
+        other = (headers["ethertype"] == _IPV6) & (headers["next"] == _UDP)
+        self._learn(headers["sport"][other], headers["dport"][other])
+        other &= ~(self._wanted[headers["sport"]] | self._wanted[headers["dport"]])
+        return np.sort(np.concatenate((odd[~whole], rows[~other])))
 
     def _decode(self, buffer: Bytes, frames: Frames, odd: Ints) -> list[tuple[int, Datagram]]:
         """The datagrams of the frames that need care, each with the row of its frame."""
@@ -103,21 +129,19 @@ class DatagramFinder:
                 found.append((row, datagram))
         return found
 
-    def _learn(self, headers: npt.NDArray[Any], others: list[tuple[int, Datagram]]) -> None:
-        self._wanted[headers["sport"][headers["dport"] == formats.HERALD_PORT]] = True
-        for _, datagram in others:
-            if datagram.dport == formats.HERALD_PORT:
-                self._wanted[datagram.sport] = True
+    def _learn(self, sport: Ints, dport: Ints) -> None:
+        """Look for the ports that HERALDs come from."""
+        self._wanted[sport[dport == formats.HERALD_PORT]] = True
 
     def _is_wanted(self, datagram: Datagram) -> bool:
         return bool(self._wanted[datagram.sport] or self._wanted[datagram.dport])
 
     def _usual_rows(
-        self, frames: Frames, usual: Ints, headers: npt.NDArray[Any], flows: list[Flow]
+        self, frames: Frames, usual: Ints, headers: _Headers, flows: list[Flow]
     ) -> _Rows:
         wanted = self._wanted[headers["sport"]] | self._wanted[headers["dport"]]
         if not wanted.all():
-            usual, headers = usual[wanted], headers[wanted]
+            usual, headers = usual[wanted], _pick(headers, wanted)
         length = headers["length"].astype(np.int64) - _UDP_HEADER
         captured = np.minimum(frames.captured[usual] - _HEADERS.itemsize, length)
         flow = _number_flows(headers["addresses"], headers["ports"], flows)
@@ -136,20 +160,28 @@ class DatagramFinder:
         return _Rows(*np.array(rows, np.int64).reshape(-1, len(_Rows._fields)).T)
 
 
-def _sort_out(buffer: Bytes, frames: Frames) -> tuple[Ints, npt.NDArray[Any], Ints]:
+def _sort_out(buffer: Bytes, frames: Frames) -> tuple[Ints, _Headers, Ints]:
     """The rows of frames that hold a usual datagram, their headers, and the rows that need
     care; the others hold no UDP."""
-    usual = (frames.link == ETHERNET) & (frames.captured >= _HEADERS.itemsize)
-    rows = np.arange(len(frames)) if usual.all() else np.flatnonzero(usual)
-    headers = gather(buffer, frames.start[rows], f"V{_HEADERS.itemsize}").view(_HEADERS)
+    long_enough = (frames.link == ETHERNET) & (frames.captured >= _HEADERS.itemsize)
+    rows = np.arange(len(frames)) if long_enough.all() else np.flatnonzero(long_enough)
+    headers = gather(buffer, frames.start[rows], _RAW_HEADERS).view(_HEADERS)
     plain = _is_plain(headers, frames.original[rows])
-    if plain.all():
-        return rows, headers, np.flatnonzero(~usual)
-    usual[rows] = plain | _is_irrelevant(headers)
-    return rows[plain], headers[plain], np.flatnonzero(~usual)
+    odd = np.flatnonzero(~long_enough)
+    if not plain.all():
+        others = np.flatnonzero(~plain)
+        odd_here = others[~_is_irrelevant(_pick(headers, others))]
+        odd = np.sort(np.concatenate((odd, rows[odd_here])))
+        rows, headers = rows[plain], _pick(headers, plain)
+    return rows, headers, odd
 
 
-def _is_plain(headers: npt.NDArray[Any], original: Ints) -> Mask:
+def _pick(headers: _Headers, rows: Ints | Mask) -> _Headers:
+    """Some of the headers; taken as plain bytes, which numpy copies faster than fields."""
+    return headers.view(_RAW_HEADERS)[rows].view(_HEADERS)
+
+
+def _is_plain(headers: _Headers, original: Ints) -> Mask:
     """Whether whole UDP in IPv4 without options, with lengths that agree."""
     length = headers["length"].astype(np.int64)
     return np.asarray(
@@ -163,7 +195,7 @@ def _is_plain(headers: npt.NDArray[Any], original: Ints) -> Mask:
     )
 
 
-def _is_irrelevant(headers: npt.NDArray[Any]) -> Mask:
+def _is_irrelevant(headers: _Headers) -> Mask:
     """Whether something that cannot hold UDP."""
     ipv6_next_header = headers["fragment"] >> 8
     return np.asarray(

@@ -18,7 +18,7 @@ from .pages import PageAdviser
 from .source import Source
 
 #: Bytes looked at at once, in a mapped file and in a buffer. No record may be longer.
-WINDOW = 1 << 23
+WINDOW = 1 << 24
 _BUFFER = 1 << 23
 
 #: The first window is short: it is for getting to know the capture.

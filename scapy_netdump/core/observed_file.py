@@ -12,7 +12,7 @@ from .acks import AckHistory, Sent, SentHistory
 from .batch import Bytes, Ints, Mask
 from .disputes import Disputes
 from .extents import Extents
-from .messages import Messages, payload
+from .messages import Messages
 from .recent import RecentPayloads
 from .storage import Storage
 
@@ -53,15 +53,13 @@ class ObservedFile:
             self.retransmitted += _count_repeats(messages, self._seen_here)
         fresh, again = split(messages, self._extents)
         self._store(buffer, messages[fresh])
-        for row in again.tolist():
-            sent = Sent(
-                first + row,
-                int(messages.order[row]),
-                int(messages.seqno[row]),
-                int(messages.start[row]),
-                int(messages.end[row]),
-            )
-            self._take_again(sent, payload(buffer, messages, row))
+        repeated = messages[again]
+        columns = (repeated.order, repeated.seqno, repeated.start, repeated.end, repeated.position)
+        lists = (column.tolist() for column in (again + first, *columns))
+        for *sent, position in zip(*lists, strict=True):
+            transmission = Sent(*sent)
+            end = position + transmission.end - transmission.start
+            self._take_again(transmission, buffer[position:end].tobytes())
 
     def settle(self) -> None:
         """Decide between payloads that differ, as far as the acks tell by now: to be called

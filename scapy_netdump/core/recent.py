@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-import numpy as np
-
 from .batch import Bytes
 from .messages import Messages
 
@@ -42,7 +40,7 @@ class RecentPayloads:
             if stretch.turn < turn - 1:
                 continue
             messages = stretch.messages
-            row = int(np.searchsorted(messages.start, start, "right")) - 1
+            row = int(messages.start.searchsorted(start, "right")) - 1
             if row >= 0 and end <= messages.end[row]:
                 position = int(messages.position[row] + start - messages.start[row])
                 return stretch.buffer[position : position + end - start].tobytes()

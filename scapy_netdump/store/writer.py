@@ -7,6 +7,7 @@ Imports only the standard library and the package's errors.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,10 @@ Job = Callable[[], None]
 
 #: Files open at once; a capture can hold any number of dumps.
 _MAX_OPEN = 64
+
+#: Seconds after which a thread that computes lets the writer go on, between two system
+#: calls: at Python's usual 5 ms the disk would wait longer than it works.
+_SWITCH_INTERVAL = 1e-5
 
 
 class Writer:
@@ -36,6 +41,7 @@ class Writer:
         self._last_turn.set()
         self._descriptors: OrderedDict[Path, int] = OrderedDict()
         self._thread: threading.Thread | None = None
+        self._switch_interval = 0.0
 
     def add(self, job: Job) -> None:
         """Have ``job`` done after those before it, from the next ``turn`` or ``drain`` on."""
@@ -62,6 +68,7 @@ class Writer:
             self._turns.put(None)
             self._thread.join()
             self._thread = None
+            sys.setswitchinterval(self._switch_interval)
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
@@ -80,6 +87,8 @@ class Writer:
         jobs, self._added = self._added, []
         if jobs and self._thread is None:
             self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+            self._switch_interval = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH_INTERVAL)
             self._thread.start()
         if self._thread is None:
             done.set()

@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
+    # numpy's linear algebra, of which nothing is used, otherwise starts a thread for each core
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status: int = import_module(f".commands.{options.command}", __package__).run(options)
     return status
 

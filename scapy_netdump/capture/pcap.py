@@ -146,5 +146,5 @@ class Pcap:
             captured=captured,
             original=np.maximum(header["orig"].astype(np.int64), captured),
             time=header["sec"] + header["frac"] / self._ticks,
-            link=np.full(len(positions), self._link, np.int64),
+            link=np.broadcast_to(np.int64(self._link), len(positions)),
         )

@@ -45,7 +45,8 @@ class RecoveredDump:
     """A dump that captures show.
 
     ``complete``: every byte up to the header's dumplength is here; without a header,
-    FINISHED was seen and nothing below the highest byte is missing. ``missing`` are
+    FINISHED was seen and nothing below the highest byte is missing. ``status`` is the last
+    line of its info file. ``missing`` are
     ``[start, end)`` ranges of the vmcore file. Sizes are in bytes, times in seconds since
     1970. ``retransmitted`` counts messages that brought nothing new in the capture that
     showed them, ``conflicting_bytes`` bytes that were seen with different values.
@@ -59,6 +60,7 @@ class RecoveredDump:
     heralded: bool
     finished: bool
     complete: bool
+    status: str
     kdh: DumpHeader | None
     bytes_expected: int
     bytes_received: int
@@ -242,6 +244,7 @@ def _recovered(dump: ObservedDump, files: Published) -> RecoveredDump:
         heralded=transfer.heralded,
         finished=transfer.finished,
         complete=transfer.complete,
+        status=transfer.status,
         kdh=transfer.header,
         bytes_expected=transfer.bytes_expected,
         bytes_received=transfer.bytes_received,

@@ -342,3 +342,20 @@ def test_a_repeated_herald_counts_whatever_the_order_of_the_captures(swap):
     seen_twice, seen_once = [*traffic[:4], traffic[0]], traffic
     captures = [seen_once, seen_twice] if swap else [seen_twice, seen_once]
     assert observe(*captures).dump.retransmitted == 1
+
+
+@pytest.mark.parametrize("acked", [True, False])
+def test_messages_to_the_herald_port_that_are_no_heralds_begin_no_dump(acked):
+    traffic = replace(DUMP, acked=acked).traffic()
+    stray = replace(DUMP, server_port=formats.HERALD_PORT)
+    traffic.insert(20, stray.message(formats.VMCORE, 7, 0, b"stray"))
+    traffic.insert(30, stray.message(formats.FINISHED, 8))
+    observed = observe(traffic)
+    assert_whole(observed)
+    assert observed.observer.malformed == 2
+
+
+def test_a_server_may_take_the_whole_dump_on_the_herald_port():
+    traffic = replace(DUMP, server_port=formats.HERALD_PORT).traffic()
+    assert_whole(observe(traffic))
+    assert_whole(observe(traffic[1:]))

@@ -21,7 +21,8 @@ def describe_dump(dump: RecoveredDump) -> str:
         lines.append(f"path: {dump.path}")
     if dump.kdh is not None:
         lines += describe_header(dump.kdh)
-    lines.append(_verdict(dump))
+    told = ", though the client was told that all is well" if dump.finished else ""
+    lines.append(dump.status + (told if dump.missing else ""))
     if dump.missing:
         lines.append(f"missing: {_ranges(dump.missing)}")
     if dump.conflicting_bytes:
@@ -67,21 +68,6 @@ def _block(lines: list[str]) -> str:
 def _seen(dump: RecoveredDump) -> str:
     began = "from the HERALD on" if dump.heralded else "HERALD not seen"
     return f"{began}, {'finished' if dump.finished else 'FINISHED not seen'}"
-
-
-def _verdict(dump: RecoveredDump) -> str:
-    if dump.complete:
-        return f"complete: all {dump.bytes_received} bytes are here"
-    missing = sum(end - start for start, end in dump.missing)
-    if missing:
-        text = f"INCOMPLETE: {missing} of {dump.bytes_expected} bytes are missing"
-        return f"{text}, though the client was told that all is well" if dump.finished else text
-    if not dump.bytes_received:
-        return "INCOMPLETE: no data was seen"
-    return (
-        f"INCOMPLETE: {dump.bytes_received} bytes without a hole, but neither a sound dump "
-        "header nor FINISHED was seen: there may have been more"
-    )
 
 
 def _ranges(ranges: list[Range]) -> str:

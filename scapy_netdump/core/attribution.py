@@ -45,11 +45,12 @@ class Stretch(NamedTuple):
 
 class Attribution:
     """Finds each message's dump. ``dumps`` lists them as they appeared; ``refused`` counts
-    messages of dumps beyond MAX_DUMPS."""
+    messages of dumps beyond MAX_DUMPS, ``stray`` those that no server would take."""
 
     def __init__(self, storage_for: Callable[[ObservedDump], Storage]) -> None:
         self.dumps: list[ObservedDump] = []
         self.refused = 0
+        self.stray = 0
         self._storage_for = storage_for
         self._capture = 0
         self._heralds = Heralds()
@@ -100,6 +101,9 @@ class Attribution:
         peer, port = peer_of(stretch.flow), stretch.flow.dport
         dump = self._running.get((peer, port))
         herald = self._heralds.get(peer)
+        if dump is None and self._is_stray(peer, herald, stretch):
+            self.stray += stretch.messages
+            return None
         if herald is not None and _is_straggler(dump, herald, stretch):
             herald = None
         if dump is None or (herald is not None and _restarts(dump, herald, stretch)):
@@ -112,6 +116,15 @@ class Attribution:
             self._heralds.remove(peer)
         dump.seen(stretch.first_time, stretch.last_time)
         return dump
+
+    def _is_stray(self, peer: Peer, herald: Herald | None, stretch: Stretch) -> bool:
+        """Whether messages went to the HERALD port although the client's dump goes elsewhere:
+        there a server takes nothing but HERALDs."""
+        if stretch.flow.dport != formats.HERALD_PORT:
+            return False
+        if herald is not None and herald.answers:
+            return herald.led_elsewhere(formats.HERALD_PORT, stretch.order)
+        return peer in self._latest
 
     def finish(self) -> None:
         """No more comes: a HERALD that nothing followed is a copy, or announced a dump of

@@ -25,16 +25,15 @@ MAX_PATH = 1024  # PATH_MAX of FreeBSD's sys/syslimits.h
 class Observer:
     """Feeds dumps from batches of datagrams.
 
-    ``storage_for`` is asked once a dump where its vmcore goes. ``malformed`` counts
-    messages that netdumpd would not have answered, ``snapped`` those that a snap length
-    shortened.
+    ``storage_for`` is asked once a dump where its vmcore goes. ``snapped`` counts messages
+    that a snap length shortened.
     """
 
     def __init__(
         self, storage_for: Callable[[ObservedDump], Storage], selection: Selection | None = None
     ) -> None:
-        self.malformed = 0
         self.snapped = 0
+        self._malformed = 0
         self._attribution = Attribution(storage_for)
         self._directions = Directions(selection or Selection())
         self._datagrams = 0
@@ -44,6 +43,11 @@ class Observer:
     def dumps(self) -> list[ObservedDump]:
         """The dumps as they appeared."""
         return self._attribution.dumps
+
+    @property
+    def malformed(self) -> int:
+        """How many messages netdumpd would not have answered: bad ones, and stray ones."""
+        return self._malformed + self._attribution.stray
 
     @property
     def refused(self) -> int:
@@ -59,7 +63,7 @@ class Observer:
         self._turn += 1
         directions = self._directions.of(batch.flows)
         messages, acks, malformed, snapped = decode(batch, self._datagrams, directions)
-        self.malformed += malformed
+        self._malformed += malformed
         self.snapped += snapped
         reader = _Reader(batch, self._datagrams, messages, acks)
         self._datagrams += len(batch)

@@ -8,6 +8,7 @@ Imports only its neighbours and the dump header's decoder.
 from __future__ import annotations
 
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
+from ..text import counted
 from .batch import Bytes, Ints
 from .extents import Extents, Range
 
@@ -120,3 +121,17 @@ class Transfer:
         if self.trusted_header is not None:
             return whole
         return whole and self.finished and self.vmcore.total > 0
+
+    @property
+    def status(self) -> str:
+        """In a line, whether the dump is whole and what it lacks; an info file ends with it."""
+        if self.complete:
+            return "Dump complete"
+        missing = self.missing
+        if missing:
+            count = sum(end - start for start, end in missing)
+            ranges = counted(len(missing), "range")
+            return f"Dump incomplete: {count} of {self.bytes_expected} bytes missing in {ranges}"
+        if not self.vmcore.total:
+            return "Dump incomplete: no data received"
+        return "Dump incomplete: ends without a sound dump header, its length is not known"

@@ -18,7 +18,6 @@ from pathlib import Path
 from ..core.transfer import Transfer
 from ..errors import StoreError
 from ..kerneldump.info import info_text
-from ..text import counted
 from .mapfile import mapfile_text
 
 #: netdumpd numbers the dumps of a host below this, and so does savecore(8).
@@ -128,7 +127,7 @@ class DumpFiles:
             key = _save(self._path("key"), bytes(transfer.key), 0o400)
             vmcore, map_ = self._publish_vmcore(transfer)
             info = self._path("info")
-            last_line = completeness(transfer)
+            last_line = transfer.status
             _replace(info, info_text(self.host, self.address, transfer.header, last_line))
             if transfer.finished:
                 self._link("info", info)
@@ -169,20 +168,6 @@ class DumpFiles:
         new.unlink(missing_ok=True)
         new.symlink_to(target.name)
         os.replace(new, link)
-
-
-def completeness(transfer: Transfer) -> str:
-    """The last line of an info file: whether the dump is whole, and what it lacks if not."""
-    if transfer.complete:
-        return "Dump complete"
-    missing = transfer.missing
-    if missing:
-        count = sum(end - start for start, end in missing)
-        ranges = counted(len(missing), "range")
-        return f"Dump incomplete: {count} of {transfer.bytes_expected} bytes missing in {ranges}"
-    if not transfer.vmcore.total:
-        return "Dump incomplete: no data received"
-    return "Dump incomplete: ends without a sound dump header, its length is not known"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from captures import opened, small_windows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scapy_netdump.capture.source import open_source
 from scapy_netdump.capture.windows import Windows
 
 MAPPED = pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "stream"])
@@ -71,3 +73,17 @@ def test_a_stream_that_ends_where_a_window_does_ends_properly(mapped: bool) -> N
             windows.consumed = window.end
         assert window.last
     assert seen == bytes(range(250)) * 4
+
+
+def test_a_file_that_is_cut_while_it_is_read_ends_there(tmp_path) -> None:
+    path = tmp_path / "shrinking"
+    path.write_bytes(bytes(100_000))
+    with small_windows(10_000), open_source(str(path)) as source:
+        windows = Windows(source)
+        seen = 0
+        for window in windows:
+            seen = windows.consumed = window.end
+            if seen == 30_000:
+                os.truncate(path, 34_000)
+        assert (seen, window.last) == (34_000, True)
+        assert source.problem == "was cut shorter while it was being read"

@@ -7,6 +7,7 @@ A plain file is mapped; anything else is read into a ring of buffers.
 from __future__ import annotations
 
 import mmap
+import os
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -58,12 +59,21 @@ class Windows:
         with PageAdviser(buffer) as adviser:
             while end < size:
                 begin = self.consumed
+                size = self._size_now(descriptor, size)
                 end = min(begin + (WINDOW if in_use else _FIRST_WINDOW), size)
                 adviser.will_need(end, end + WINDOW)
                 in_use.append(begin)
                 if len(in_use) > _BUFFERS:
                     adviser.forget(in_use.popleft(), in_use[0])
-                yield Window(buffer, begin, end, 0, end == size)
+                yield Window(buffer, begin, max(begin, end), 0, end == size)
+
+    def _size_now(self, descriptor: int, before: int) -> int:
+        """The size of the mapped file, which may have been cut while it is read: to touch
+        what is gone would end the process (SIGBUS, mmap(2))."""
+        size = os.fstat(descriptor).st_size
+        if size < before:
+            self._source.problem = "was cut shorter while it was being read"
+        return min(size, before)
 
     def _read(self) -> Iterator[Window]:
         ring = deque(np.frombuffer(mmap.mmap(-1, _BUFFER), np.uint8) for _ in range(_BUFFERS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -16,12 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
+from traffic import Dump, header
+from traffic import frames as ethernet_frames
 
 from scapy_netdump.capture.ip import Datagram, UdpDecoder
 from scapy_netdump.capture.link import network_layer
@@ -265,3 +269,30 @@ def test_without_privilege_capture_is_refused_with_the_reason() -> None:
             LiveCapture("lo")
     finally:
         os.seteuid(user)
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("network")
+def test_a_dump_on_the_cable_is_recovered_until_an_interrupt_ends_it(tmp_path: Path) -> None:
+    memory = bytes(range(256)) * 300
+    command = [sys.executable, "-m", "scapy_netdump", "recover", "-i", "right"]
+    recovery = subprocess.Popen(
+        [*command, "-o", str(tmp_path), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert recovery.stderr is not None
+    assert "^C ends" in recovery.stderr.readline()
+    dump = Dump(vmcore=memory, kdh=header(len(memory)))
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as cable:
+        cable.bind(("left", 0))
+        for seen in ethernet_frames(dump.traffic()):
+            cable.send(seen.data)
+    time.sleep(0.5)
+    recovery.send_signal(signal.SIGINT)
+    output, errors = recovery.communicate(timeout=20)
+    assert (recovery.returncode, errors) == (0, "")
+    (found,) = json.loads(output)
+    assert found["complete"]
+    assert Path(found["files"]["vmcore"]).read_bytes() == memory

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.batch import Bytes, Ints, Mask, gather
+from .capture_format import CaptureFormat
 from .chain import Chain
 from .frames import LARGEST_RECORD, MAX_RECORD, Frames, Scan, stretches
 
@@ -30,13 +31,13 @@ _MAGICS = {
 }
 
 
-class Pcap:
+class Pcap(CaptureFormat):
     """Finds the frames of a classic capture file."""
 
     header_size = _FILE_HEADER.size
-    left_out = 0
 
     def __init__(self, order: str, ticks: int, snaplen: int, link: int) -> None:
+        super().__init__(Chain(frame_at=_RECORD, length_at=_INCLUDED, overhead=_RECORD))
         self._ticks = ticks
         self._link = link & 0xFFFF  # the upper bits tell of a frame check sequence
         believed = MAX_RECORD <= snaplen <= _MAX_SNAPLEN
@@ -44,7 +45,6 @@ class Pcap:
         self._length = struct.Struct(order + "I")
         self._u4 = order + "u4"
         self._header = np.dtype([(name, self._u4) for name in ("sec", "frac", "incl", "orig")])
-        self._chain = Chain(frame_at=_RECORD, length_at=_INCLUDED, overhead=_RECORD)
 
     @staticmethod
     def recognise(head: bytes) -> Pcap | None:
@@ -55,17 +55,7 @@ class Pcap:
         *_, snaplen, link = struct.unpack_from(order + _FILE_HEADER.format, head)
         return Pcap(order, ticks, snaplen, link)
 
-    def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The frames of the whole records in ``[begin, end)``, many at a time."""
-        found = self._chain.follow(buffer, begin, end, self._u4)
-        scan = None if found is None else self._scan_of(buffer, found, end)
-        if scan is None:
-            scan = self.scan_slowly(buffer, begin, end)
-            self._chain.learn(buffer, scan.frames)
-        return scan
-
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The same, one record after the other: for what the chain cannot follow."""
         data = buffer.data
         found = []
         position = begin
@@ -128,8 +118,6 @@ class Pcap:
         )
 
     def _scan_of(self, buffer: Bytes, found: Ints, end: int) -> Scan | None:
-        """The scan of a chain of which only the last record may be cut short by the window;
-        None if one of them claims an unsound length."""
         frames = self._frames(buffer, found)
         if (frames.captured > self._max_record).any():
             return None

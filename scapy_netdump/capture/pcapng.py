@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.batch import Bytes, Floats, Ints, gather
+from .capture_format import CaptureFormat
 from .chain import Chain
 from .frames import LARGEST_RECORD, Frames, Row, Scan, stretches
 
@@ -43,14 +44,11 @@ class _Interface(NamedTuple):
     offset: int  # seconds to add
 
 
-class Pcapng:
+class Pcapng(CaptureFormat):
     """Finds the frames of a pcapng file."""
 
-    header_size = 0
-
     def __init__(self) -> None:
-        self.left_out = 0
-        self._chain = Chain(frame_at=_PACKET_HEAD, length_at=_LENGTH, overhead=0)
+        super().__init__(Chain(frame_at=_PACKET_HEAD, length_at=_LENGTH, overhead=0))
         self._time = 0.0
         self._start_section("<")
 
@@ -59,17 +57,7 @@ class Pcapng:
         """The reader for a file that begins with ``head``, if it is a pcapng capture."""
         return Pcapng() if head[:4] == struct.pack("<I", _SECTION) else None
 
-    def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The frames of the whole blocks in ``[begin, end)``, many at a time."""
-        found = self._chain.follow(buffer, begin, end, self._u4)
-        scan = None if found is None else self._scan_of(buffer, found, end)
-        if scan is None:
-            scan = self.scan_slowly(buffer, begin, end)
-            self._chain.learn(buffer, scan.frames)
-        return scan
-
     def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The same, one block after the other: for what the chain cannot follow."""
         data = buffer.data
         rows: list[Row] = []
         position = begin
@@ -183,8 +171,6 @@ class Pcapng:
         return start, captured, max(original, captured), self._time, interface.link
 
     def _scan_of(self, buffer: Bytes, found: Ints, end: int) -> Scan | None:
-        """The scan of a chain of Enhanced Packet Blocks, of which only the last may be cut
-        short by the window; None if there is anything else among them."""
         if int(found[-1]) + _PACKET_HEAD > end:
             found = found[:-1]
         head = gather(buffer, found, f"V{_PACKET_HEAD}").view(self._packet)
@@ -214,8 +200,8 @@ class Pcapng:
         return Scan(Frames(found + _PACKET_HEAD, captured, original, time, link), after)
 
     def _described(self, numbers: Ints) -> tuple[Ints, Floats, Ints]:
-        """Of the interfaces of these numbers: the link type, the ticks a second, and the
-        seconds to add, each as a column, the latter two as one row if all are the same."""
+        """Link type, ticks a second and seconds to add of the interfaces of these numbers. The
+        latter two are single where all packets are from one interface, as they mostly are."""
         columns = zip(*self._interfaces, strict=True)
         link, _, ticks, offset = (np.array(column) for column in columns)
         some = numbers[:1] if (numbers == numbers[0]).all() else numbers

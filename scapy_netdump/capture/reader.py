@@ -8,13 +8,14 @@ in ``problems``, a line each.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Batch, Bytes
+from ..core.batch import Batch
 from ..errors import CaptureError
 from ..text import counted
+from .capture_format import CaptureFormat
 from .datagrams import DatagramFinder
 from .frames import Frames, Scan
 from .link import SUPPORTED, link_name
@@ -26,25 +27,7 @@ from .windows import Window, Windows
 #: Places of damage reported one by one.
 _MAX_PROBLEMS = 8
 
-
 _CUT = "record that reaches beyond the end"
-
-
-class Format(Protocol):
-    """A capture file format, as far as it has been read. ``left_out`` counts sound records
-    whose contents contradict themselves."""
-
-    header_size: int
-    left_out: int
-
-    def scan(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The frames of the whole records in a stretch of the file."""
-
-    def scan_slowly(self, buffer: Bytes, begin: int, end: int) -> Scan:
-        """The same, by a simpler way."""
-
-    def resume(self, buffer: Bytes, begin: int, end: int) -> int | None:
-        """Where records go on after damage at ``begin``."""
 
 
 class _Damage(NamedTuple):
@@ -66,7 +49,7 @@ class CaptureReader:
         self._source = source
         self._finder = finder
         self._careful = careful
-        self._format: Format | None = None
+        self._format: CaptureFormat | None = None
         self._lost: _Damage | None = None  # while it is not known where records go on
         self._damage: list[str] = []
         self._more_damage = 0
@@ -105,7 +88,7 @@ class CaptureReader:
             left = window.origin + window.end - self._lost.begin
             self._note(self._lost, f"the last {counted(left, 'byte')} left out")
 
-    def _recognise(self, window: Window) -> Format:
+    def _recognise(self, window: Window) -> CaptureFormat:
         head = window.buffer[window.begin : min(window.end, window.begin + 64)].tobytes()
         format_ = Pcap.recognise(head) or Pcapng.recognise(head)
         if format_ is None:
@@ -113,7 +96,7 @@ class CaptureReader:
             raise CaptureError(f"{self._source.name}: {reason}")
         return format_
 
-    def _scans(self, format_: Format, window: Window, position: int) -> Iterator[Scan]:
+    def _scans(self, format_: CaptureFormat, window: Window, position: int) -> Iterator[Scan]:
         """What a window holds, from one place of damage to the next; at least one scan.
 
         A record that is cut short by the end of the capture may as well have a wrong length.
@@ -146,7 +129,7 @@ class CaptureReader:
             different = [links[0]] if (links == links[0]).all() else np.unique(links)
             self._unknown_links |= {int(link) for link in different} - SUPPORTED
 
-    def _resume(self, format_: Format, window: Window, position: int, lost: _Damage) -> int:
+    def _resume(self, format_: CaptureFormat, window: Window, position: int, lost: _Damage) -> int:
         """Where records go on after damage; if they do not in this window, from where on to
         look with the next."""
         found = format_.resume(window.buffer, position, window.end)

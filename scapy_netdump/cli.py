@@ -8,6 +8,7 @@ Nothing imports this module.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     # numpy's linear algebra, of which nothing is used, otherwise starts a thread for each core
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    status: int = import_module(f".commands.{options.command}", __package__).run(options)
+    gc.disable()  # what is loaded here stays to the end: looking for garbage in it takes 20 ms
+    command = import_module(f".commands.{options.command}", __package__)
+    gc.freeze()
+    gc.enable()
+    status: int = command.run(options)
     return status
 
 

@@ -107,14 +107,15 @@ def decode(batch: Batch, first_order: int, directions: Ints) -> Decoded:
 
 
 def _acks(batch: Batch, rows: Ints, first_order: int) -> Acks:
-    count = np.minimum(batch.captured[rows], batch.length[rows]) // wire.ACK_SIZE
-    count[batch.length[rows] % wire.ACK_SIZE != 0] = 0
-    if (count == 1).all():
-        position = batch.start[rows]
-    else:
+    length = batch.length[rows]
+    captured = batch.captured[rows]
+    position = batch.start[rows]
+    if (length != wire.ACK_SIZE).any() or (captured < wire.ACK_SIZE).any():
+        count = np.minimum(captured, length) // wire.ACK_SIZE
+        count[length % wire.ACK_SIZE != 0] = 0
         within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
         rows = np.repeat(rows, count)
-        position = batch.start[rows] + within * wire.ACK_SIZE
+        position = np.repeat(position, count) + within * wire.ACK_SIZE
     seqno = gather(batch.buffer, position, _RAW_ACK).view(">u4").astype(np.int64)
     return Acks(rows + first_order, batch.flow[rows], seqno)
 

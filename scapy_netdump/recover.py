@@ -114,13 +114,14 @@ class Recoverer:
         frame by frame, to compare with. StoreError if the directory cannot be used.
         """
         self.recovery = Recovery()
-        self._selection = selection or Selection()
+        selection = selection or Selection()
+        self._finder = DatagramFinder(selection.port, careful)
         self._careful = careful
         self._directory = DumpDirectory(directory) if directory is not None else None
         self._host_of = host_name if names else str
         self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
         self._writer = Writer()
-        self._observer = Observer(self._storage_for, self._selection)
+        self._observer = Observer(self._storage_for, selection)
         self._captures = 0
         self._source: Source | None = None
         self._opening = False
@@ -141,9 +142,8 @@ class Recoverer:
         if source is None:
             self.recovery.problems.append(f"{path}: interrupted before it was read")
             return
-        finder = DatagramFinder(self._selection.port, self._careful)
         with source:
-            reader = CaptureReader(source, finder, self._careful)
+            reader = CaptureReader(source, self._finder, self._careful)
             self._begin_capture()
             last = None
             for batch in reader:
@@ -160,9 +160,8 @@ class Recoverer:
 
     def watch(self, capture: LiveCapture) -> None:
         """Read from a network interface until ``capture`` is stopped."""
-        finder = DatagramFinder(self._selection.port, self._careful)
         self._begin_capture()
-        for batch in live_batches(capture, finder):
+        for batch in live_batches(capture, self._finder):
             self._observe(batch)
         if capture.problem:
             self.recovery.problems.append(capture.problem)

@@ -386,3 +386,16 @@ def test_memory_does_not_grow_with_the_capture(kind: str, piped: bool, tmp_path:
 
 def is_vmcore(seen: Datagram) -> bool:
     return len(seen.payload) >= 24 and seen.payload[:4] == b"\0\0\0\3"
+
+
+def test_a_client_with_a_port_of_its_own_is_known_in_the_next_file_of_a_rotation(
+    tmp_path: Path,
+) -> None:
+    traffic = Dump(vmcore=VMCORE, kdh=header(len(VMCORE)), client_port=5555).traffic()
+    half = len(traffic) // 2
+    parts = [traffic[:half], traffic[half:]]
+    files = [str(tmp_path / f"{number}.pcap") for number in range(2)]
+    for name, part in zip(files, parts, strict=True):
+        Path(name).write_bytes(pcap(part))
+    (dump,) = recover(files, tmp_path / "crash").dumps
+    assert dump.complete

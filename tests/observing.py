@@ -55,3 +55,24 @@ def observe(
             observed.observer.observe(part)
     observed.observer.finish()
     return observed
+
+
+def facts(dump: ObservedDump) -> dict[str, object]:
+    """What does not depend on how the traffic was cut into batches."""
+    transfer = dump.transfer
+    return {
+        "peer": (dump.peer.client, dump.peer.client_port, dump.peer.server, dump.server_port),
+        "path": transfer.path,
+        "heralded": transfer.heralded,
+        "finished": transfer.finished,
+        "complete": transfer.complete,
+        "expected": transfer.bytes_expected,
+        "received": transfer.bytes_received,
+        "missing": transfer.missing,
+        "kdh": bytes(transfer.kdh),
+        "key": bytes(transfer.key),
+        "messages": dump.messages,
+        "retransmitted": dump.retransmitted,
+        "conflicting": dump.conflicting_bytes,
+        "times": (dump.first_time, dump.last_time),
+    }

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from observing import Observed, observe
+from observing import Observed, facts, observe
 from traffic import (
     CLIENT,
     SERVER,
@@ -28,7 +28,6 @@ from traffic import (
 )
 
 from scapy_netdump import formats
-from scapy_netdump.core.observed_dump import ObservedDump
 from scapy_netdump.core.selection import Selection
 
 SIZE = 150_000
@@ -39,27 +38,6 @@ DUMP = Dump(vmcore=VMCORE, kdh=KDH, path=b"lab\0")
 
 #: The number of messages in DUMP: the HERALD, 64 KiB in 46 twice, the rest, KDH, FINISHED.
 MESSAGES = 1 + 46 + 46 + 14 + 1 + 1
-
-
-def facts(dump: ObservedDump) -> dict[str, object]:
-    """What does not depend on how the traffic was cut into batches."""
-    transfer = dump.transfer
-    return {
-        "peer": (dump.peer.client, dump.peer.client_port, dump.peer.server, dump.server_port),
-        "path": transfer.path,
-        "heralded": transfer.heralded,
-        "finished": transfer.finished,
-        "complete": transfer.complete,
-        "expected": transfer.bytes_expected,
-        "received": transfer.bytes_received,
-        "missing": transfer.missing,
-        "kdh": bytes(transfer.kdh),
-        "key": bytes(transfer.key),
-        "messages": dump.messages,
-        "retransmitted": dump.retransmitted,
-        "conflicting": dump.conflicting_bytes,
-        "times": (dump.first_time, dump.last_time),
-    }
 
 
 def assert_whole(observed: Observed, vmcore: bytes = VMCORE) -> None:

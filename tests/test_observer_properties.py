@@ -8,7 +8,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observing import Observed, observe
+from observing import Observed, facts, observe
 from traffic import (
     START,
     Datagram,
@@ -24,27 +24,6 @@ from traffic import (
 
 from scapy_netdump import formats
 from scapy_netdump.core.observed_dump import ObservedDump
-
-
-def facts(dump: ObservedDump) -> dict[str, object]:
-    """What does not depend on how the traffic was cut into batches."""
-    transfer = dump.transfer
-    return {
-        "peer": (dump.peer.client, dump.peer.client_port, dump.peer.server, dump.server_port),
-        "path": transfer.path,
-        "heralded": transfer.heralded,
-        "finished": transfer.finished,
-        "complete": transfer.complete,
-        "expected": transfer.bytes_expected,
-        "received": transfer.bytes_received,
-        "missing": transfer.missing,
-        "kdh": bytes(transfer.kdh),
-        "key": bytes(transfer.key),
-        "messages": dump.messages,
-        "retransmitted": dump.retransmitted,
-        "conflicting": dump.conflicting_bytes,
-        "times": (dump.first_time, dump.last_time),
-    }
 
 
 def everything(observed: Observed) -> list[object]:

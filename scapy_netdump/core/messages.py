@@ -165,7 +165,7 @@ def _walk(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int, in
         at = int(batch.start[row])
         payload = batch.buffer[at : at + int(batch.captured[row])].data
         length = int(batch.length[row])
-        walked = list(wire.messages(payload, length))
+        walked = wire.messages(payload, length)
         if wire.malformed(walked, payload, length):
             malformed += 1
         elif len(payload) < length:

@@ -23,6 +23,9 @@ from .mapfile import mapfile_text
 #: netdumpd numbers the dumps of a host below this, and so does savecore(8).
 MAX_DUMPS_OF_HOST = 1024
 
+#: What the names of a dump's files begin with, as a regular expression.
+KINDS = "info|kdh|key|vmcore|vmcore_encrypted"
+
 _UNFINISHED = "Dump incomplete: being received"
 
 
@@ -76,7 +79,7 @@ class DumpDirectory:
 
     def _numbers(self, host: str) -> list[int]:
         """The free numbers, those from the bounds file on first."""
-        name = re.compile(rf"(?:info|vmcore|vmcore_encrypted|key|kdh)\.{re.escape(host)}\.(\d+)")
+        name = re.compile(rf"(?:{KINDS})\.{re.escape(host)}\.(\d+)")
         found = (name.match(entry) for entry in os.listdir(self.path))
         taken = {int(match[1]) for match in found if match}
         first = self._bounds(host)
@@ -127,8 +130,8 @@ class DumpFiles:
             key = _save(self._path("key"), bytes(transfer.key), 0o400)
             vmcore, map_ = self._publish_vmcore(transfer)
             info = self._path("info")
-            last_line = transfer.status
-            _replace(info, info_text(self.host, self.address, transfer.header, last_line))
+            text = info_text(self.host, self.address, transfer.header, transfer.status)
+            _replace(info, text)
             if transfer.finished:
                 self._link("info", info)
                 self._link("vmcore", vmcore)

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import StoreError
-from .dump_files import Published
+from .dump_files import KINDS, Published
 
 _NAME = re.compile(
-    r"(?P<kind>info|kdh|key|vmcore|vmcore_encrypted)\.(?P<host>.+?)\.(?P<number>\d{1,4})"
+    rf"(?P<kind>{KINDS})\.(?P<host>.+?)\.(?P<number>\d{1, 4})"
     r"(?:\.(?:gz|zst))?(?P<map>\.map)?"
 )
 

@@ -12,8 +12,8 @@ from ..errors import StoreError
 from .dump_files import KINDS, Published
 
 _NAME = re.compile(
-    rf"(?P<kind>{KINDS})\.(?P<host>.+?)\.(?P<number>\d{1, 4})"
-    r"(?:\.(?:gz|zst))?(?P<map>\.map)?"
+    rf"(?P<kind>{KINDS})\.(?P<host>.+?)\."
+    r"(?P<number>\d{1,4})(?:\.(?:gz|zst))?(?P<map>\.map)?"
 )
 
 

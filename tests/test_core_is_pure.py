@@ -48,19 +48,23 @@ IMPURE_ATTRIBUTES = {
     *("monotonic", "now", "perf_counter", "sleep", "time_ns"),
 }
 
-APPLICATIONS = {"recover", "reassembly"}
-TOP = {"cli", "commands"}
+APPLICATIONS = {"client", "recover", "reassembly", "server"}
+TOP = {"cli", "commands", "options"}
 
 #: Each part, and those that it must not know.
 FORBIDDEN = {
-    "core": {"capture", "store"} | APPLICATIONS | TOP,
-    "kerneldump": {"core", "capture", "store"} | APPLICATIONS | TOP,
-    "wire": {"core", "kerneldump", "capture", "store"} | APPLICATIONS | TOP,
-    "layers": {"core", "capture", "store"} | APPLICATIONS | TOP,
-    "capture": {"store"} | APPLICATIONS | TOP,
-    "store": {"capture"} | APPLICATIONS | TOP,
+    "core": {"capture", "net", "store"} | APPLICATIONS | TOP,
+    "kerneldump": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
+    "wire": {"core", "kerneldump", "capture", "net", "store"} | APPLICATIONS | TOP,
+    "layers": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
+    "capture": {"net", "store"} | APPLICATIONS | TOP,
+    "net": {"capture", "store"} | APPLICATIONS | TOP,
+    "store": {"capture", "net"} | APPLICATIONS | TOP,
     "recover": TOP,
     "reassembly": TOP,
+    "server": TOP,
+    "client": TOP,
+    "options": {"core", "capture", "net", "store", "commands", "cli"} | APPLICATIONS,
     "commands": {"cli"},
 }
 

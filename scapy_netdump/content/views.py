@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What has bytes by offset: a file, and a file that is padded. Standard library only.
+
+Whoever reads a vmcore (the client, decryption, decompression) reads a Content; each step of
+the way is a view of the one before it, so that nothing is ever held in memory whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..core.extents import Range
+from ..errors import StoreError
+
+
+class Content(Protocol):
+    """Bytes by offset. Reading forward, piece after piece, is fast; any order is right."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+
+    @property
+    def missing(self) -> Sequence[Range]:
+        """The ranges ``[start, end)`` whose bytes are not known, in order."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """``size`` bytes from ``offset`` on, fewer only at the end; of missing ones anything."""
+
+
+class FileContent:
+    """The bytes of a file, of which the ranges ``missing`` are holes.
+
+    The file may end before its last hole does. StoreError if it cannot be read.
+    """
+
+    def __init__(self, path: Path, missing: Sequence[Range] = ()) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"{path}: cannot be read: {reason}") from None
+        self.missing = list(missing)
+        self.size = max(self._length, self.missing[-1][1] if self.missing else 0)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        wanted = max(0, min(size, self._length - offset))
+        data = b""
+        try:
+            while len(data) < wanted:
+                more = os.pread(self._descriptor, wanted - len(data), offset + len(data))
+                if not more:
+                    raise StoreError(f"{self.path}: became shorter while it was read")
+                data = data + more if data else more
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
+        return data if wanted == size else data.ljust(max(0, min(size, self.size - offset)), b"\0")
+
+    def close(self) -> None:
+        """Close the file; harmless when repeated."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> FileContent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Part:
+    """Some content up to ``size`` bytes."""
+
+    def __init__(self, content: Content, size: int) -> None:
+        self._content = content
+        self.size = size
+        self.missing = [(start, min(end, size)) for start, end in content.missing if start < size]
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        return self._content.read(offset, max(0, min(size, self.size - offset)))
+
+
+class Padded:
+    """Some content with zeros behind it, up to a multiple of ``block`` bytes."""
+
+    def __init__(self, content: Content, block: int) -> None:
+        self._content = content
+        self.size = -(-content.size // block) * block
+        self.missing = content.missing
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        wanted = max(0, min(size, self.size - offset))
+        data = self._content.read(offset, wanted) if offset < self._content.size else b""
+        return data if len(data) == wanted else data.ljust(wanted, b"\0")

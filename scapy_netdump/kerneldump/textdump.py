@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A textdump: a ustar archive of text files that the kernel writes block by block from its
+end backwards (textdump(4), sys/ddb/db_textdump.c). Imports the standard library.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+BLOCK = 512  # TEXTDUMP_BLOCKSIZE in sys/ddb/ddb.h
+_USTAR_AT, _USTAR = 257, b"ustar"
+_SIZE_AT = 124  # in octal digits
+
+#: Textdumps are some hundred kilobytes; what claims to be larger is none. Bytes.
+MAX_SIZE = 1 << 28
+
+
+class TextFile(NamedTuple):
+    """A file in a textdump: its name as it stands there, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+def is_textdump(head: bytes) -> bool:
+    """Whether a file that begins with this block may be a textdump that is the right way
+    round, as savecore(8) keeps it."""
+    return head[_USTAR_AT : _USTAR_AT + len(_USTAR)] == _USTAR
+
+
+def forward(data: bytes) -> bytes:
+    """A textdump the right way round, whichever way it comes.
+
+    It is backwards if it ends in a header, unless that is of an empty file.
+    """
+    first, last = data[:BLOCK], data[-BLOCK:]
+    if is_textdump(first) and not (is_textdump(last) and _is_empty(first)):
+        return data
+    blocks = (data[at : at + BLOCK] for at in range(0, len(data), BLOCK))
+    return b"".join(reversed(list(blocks)))
+
+
+def _is_empty(header: bytes) -> bool:
+    return not header[_SIZE_AT : _SIZE_AT + 11].strip(b"0 \0")
+
+
+def text_files(data: bytes) -> Iterator[TextFile]:
+    """The files in a textdump, up to the first that is damaged.
+
+    The kernel ends the archive without the two empty blocks that tar wants.
+    """
+    archive = io.BytesIO(forward(data) + bytes(2 * BLOCK))
+    try:
+        with tarfile.open(fileobj=archive, mode="r:", errors="backslashreplace") as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None:
+                    yield TextFile(member.name, file.read())
+    except (tarfile.TarError, EOFError, ValueError):
+        return

@@ -11,9 +11,10 @@ from dumps import Minidump, elf_core, ustar
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scapy_netdump.content.textdump import text_files
 from scapy_netdump.kerneldump.contents import contents_of, verdict
 from scapy_netdump.kerneldump.elfcore import ElfCore, ElfError
-from scapy_netdump.kerneldump.textdump import BLOCK, forward, text_files
+from scapy_netdump.kerneldump.textdump import BLOCK, forward
 
 SAMPLE = Minidump("amd64", 3, list(range(16, 26)))
 DATA = SAMPLE.build()

@@ -9,7 +9,8 @@ from ..errors import NetdumpError
 from ..kerneldump.contents import HEAD_SIZE, Contents, contents_of
 from ..kerneldump.msgbuf import STRUCT_SIZE, MessageBuffer, console_text, find_msgbufs
 from ..kerneldump.regions import Range, without
-from ..kerneldump.textdump import MAX_SIZE, text_files
+from ..kerneldump.textdump import MAX_SIZE
+from .textdump import text_files
 from .views import Content
 
 #: Bytes searched at a time for a message buffer that nothing points to.

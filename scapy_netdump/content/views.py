@@ -76,16 +76,22 @@ class FileContent:
 
 
 class Part:
-    """Some content up to ``size`` bytes."""
+    """The first ``size`` bytes of some content; what it does not have of them is missing."""
 
     def __init__(self, content: Content, size: int) -> None:
         self._content = content
         self.size = size
         self.missing = [(start, min(end, size)) for start, end in content.missing if start < size]
+        if content.size < size:
+            begin = content.size
+            if self.missing and self.missing[-1][1] == begin:
+                begin = self.missing.pop()[0]
+            self.missing.append((begin, size))
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from ``offset`` on."""
-        return self._content.read(offset, max(0, min(size, self.size - offset)))
+        wanted = max(0, min(size, self.size - offset))
+        return self._content.read(offset, wanted).ljust(wanted, b"\0")
 
 
 class Padded:

@@ -6,6 +6,7 @@ Imports the standard library and the generated formats.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,12 @@ HEADER_SIZE = struct.calcsize(KDH_LAYOUTS[NEWEST][0])
 _VERSION = struct.Struct("!I")
 _VERSION_AT = struct.calcsize(KDH_LAYOUTS[NEWEST][0].partition("I")[0])
 _UNUSED = "unused"
+_CODES = re.compile(r"\d*[a-zA-Z]")  # of a struct format, one for each field
 _SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 
 
 class HeaderError(NetdumpError):
-    """Bytes that are too few for a kernel dump header."""
+    """Bytes that are too few for a kernel dump header, or values that fit in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class DumpHeader:
             raise HeaderError(f"kernel dump header: {len(data)} bytes instead of {HEADER_SIZE}")
         data = bytes(data[:HEADER_SIZE])
         (version,) = _VERSION.unpack_from(data, _VERSION_AT)
-        layout, names = KDH_LAYOUTS.get(version, KDH_LAYOUTS[NEWEST])
+        layout, names = _layout(version)
         values: dict[str, Any] = {
             name: _text(value) if isinstance(value, bytes) else value
             for name, value in zip(names, struct.unpack(layout, data), strict=True)
@@ -89,10 +91,69 @@ class DumpHeader:
         """What a file name ends in for the compression: `.gz`, `.zst` or nothing."""
         return _SUFFIXES.get(self.compression_name, "")
 
+    def pack(self) -> bytes:
+        """The 512 bytes of the header, in the layout of its version; the parity is made right."""
+        return pack_header(
+            **{name: getattr(self, name) for name in _layout(self.version)[1] if name != _UNUSED}
+        )
+
     def as_dict(self) -> dict[str, int | str]:
         """The C struct's fields and their values, as JSON takes them."""
         names = KDH_LAYOUTS[NEWEST][1]
         return {name: getattr(self, name) for name in names if name != _UNUSED}
+
+
+def pack_header(**values: int | str) -> bytes:
+    """A header of the fields `values`, named as in the C struct; what is left out is 0 or empty.
+
+    The version is the newest and the magic a kernel dump's unless they are given; the
+    parity is made right. Strings are cut to their fields, with the NUL behind them, as
+    strlcpy(3) does in the kernel. HeaderError if a number does not fit, or if the version
+    has no such field.
+    """
+    version = int(values.get("version", NEWEST))
+    values = {"magic": MAGICS[0].decode(), **values, "version": version}
+    layout, names = _layout(version)
+    lacking = [name for name, value in values.items() if name not in names and value]
+    if lacking:
+        raise HeaderError(f"kernel dump header: version {version} has no {lacking[0]}")
+    return _packed(layout, [_value(name, values.get(name), layout, names) for name in names])
+
+
+def changed_header(data: bytes, **numbers: int) -> bytes:
+    """A header as it is but for some of its numbers, and the parity that these make.
+
+    HeaderError if its version has no such field.
+    """
+    (version,) = _VERSION.unpack_from(data, _VERSION_AT)
+    layout, names = _layout(version)
+    for name in numbers:
+        if name not in names:
+            raise HeaderError(f"kernel dump header: version {version} has no {name}")
+    old = zip(names, struct.unpack(layout, data[:HEADER_SIZE]), strict=True)
+    return _packed(layout, [numbers.get(name, value) for name, value in old])
+
+
+def _layout(version: int) -> tuple[str, tuple[str, ...]]:
+    return KDH_LAYOUTS.get(version, KDH_LAYOUTS[NEWEST])
+
+
+def _packed(layout: str, values: list[Any]) -> bytes:
+    """The values, of which the last is the parity: whatever it was, it is computed."""
+    try:
+        data = struct.pack(layout, *values[:-1], 0)
+    except struct.error as error:
+        raise HeaderError(f"kernel dump header: a value does not fit: {error}") from None
+    return data[: -_VERSION.size] + _VERSION.pack(parity_of(data))
+
+
+def _value(name: str, value: int | str | None, layout: str, names: tuple[str, ...]) -> Any:
+    """A field's value as struct takes it."""
+    code = _CODES.findall(layout)[names.index(name)]
+    if not code.endswith("s"):
+        return value or 0
+    text = value if isinstance(value, str) else ""
+    return text.encode(errors="surrogateescape")[: int(code[:-1]) - 1]
 
 
 def _text(value: bytes) -> str:

@@ -32,3 +32,18 @@ def _items(header: DumpHeader) -> Iterator[tuple[str, object]]:
     yield "Header Parity Check", "Pass" if header.parity_ok else "Fail"
     if not header.magic_ok:
         yield "Header Magic Check", f"Fail: {header.magic}"
+
+
+def info_values(text: str) -> dict[str, str]:
+    """What an info file says of a dump, by the names above, whether this package, netdumpd or
+    savecore(8) wrote it. A version string has its line breaks again."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.strip().partition(": ")
+        if line.startswith("    ") and "Version String" in values:
+            values["Version String"] += f"\n{line}"
+        elif colon and line.startswith("  "):
+            values.setdefault(name, value)
+    if "Version String" in values:
+        values["Version String"] = values["Version String"].replace(r"\n", "\n")
+    return values

@@ -38,6 +38,12 @@ class DumpKey:
             raise DumpKeyError(f"dump key: {len(encryptedkey)} bytes of {size} are there")
         return cls(encryption, iv, encryptedkey)
 
+    def pack(self, block: int = 1) -> bytes:
+        """The key blob, with zeros behind it up to a multiple of ``block`` bytes."""
+        head = _HEAD.pack(self.encryption, self.iv, len(self.encryptedkey))
+        blob = head + self.encryptedkey
+        return blob + bytes(-len(blob) % block)
+
     @property
     def encryption_name(self) -> str:
         """The cipher in words: none, aes-256-cbc, chacha20, or unknown."""

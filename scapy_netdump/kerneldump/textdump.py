@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A textdump: a ustar archive of text files that the kernel writes block by block from its
-end backwards (textdump(4), sys/ddb/db_textdump.c). Imports the standard library.
+end backwards (textdump(4), sys/ddb/db_textdump.c). Imports nothing.
 """
 
 from __future__ import annotations
-
-import io
-import tarfile
-from collections.abc import Iterator
-from typing import NamedTuple
 
 BLOCK = 512  # TEXTDUMP_BLOCKSIZE in sys/ddb/ddb.h
 _USTAR_AT, _USTAR = 257, b"ustar"
@@ -16,13 +11,6 @@ _SIZE_AT = 124  # in octal digits
 
 #: Textdumps are some hundred kilobytes; what claims to be larger is none. Bytes.
 MAX_SIZE = 1 << 28
-
-
-class TextFile(NamedTuple):
-    """A file in a textdump: its name as it stands there, and its bytes."""
-
-    name: str
-    data: bytes
 
 
 def is_textdump(head: bytes) -> bool:
@@ -45,19 +33,3 @@ def forward(data: bytes) -> bytes:
 
 def _is_empty(header: bytes) -> bool:
     return not header[_SIZE_AT : _SIZE_AT + 11].strip(b"0 \0")
-
-
-def text_files(data: bytes) -> Iterator[TextFile]:
-    """The files in a textdump, up to the first that is damaged.
-
-    The kernel ends the archive without the two empty blocks that tar wants.
-    """
-    archive = io.BytesIO(forward(data) + bytes(2 * BLOCK))
-    try:
-        with tarfile.open(fileobj=archive, mode="r:", errors="backslashreplace") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
-                if file is not None:
-                    yield TextFile(member.name, file.read())
-    except (tarfile.TarError, EOFError, ValueError):
-        return

@@ -26,7 +26,8 @@ from .core.observer import Observer
 from .core.selection import Selection
 from .core.storage import Storage
 from .kerneldump.header import DumpHeader
-from .store.dump_files import DumpDirectory, DumpFiles, HostFullError, Published
+from .store.directory import Directory
+from .store.dump_files import DumpFiles, HostFullError, Published, reserve
 from .store.hosts import address_text, host_name
 from .store.nowhere import Nowhere
 from .store.vmcore_file import VmcoreFile
@@ -117,7 +118,7 @@ class Recoverer:
         selection = selection or Selection()
         self._finder = DatagramFinder(selection.port, careful)
         self._careful = careful
-        self._directory = DumpDirectory(directory) if directory is not None else None
+        self._directory = Directory.open(directory, create=True) if directory is not None else None
         self._host_of = host_name if names else str
         self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
         self._writer = Writer()
@@ -132,6 +133,8 @@ class Recoverer:
 
     def __exit__(self, *_: object) -> None:
         self._writer.close()
+        if self._directory is not None:
+            self._directory.close()
 
     def read(self, path: str, progress: Progress | None = None) -> None:
         """Read a capture file, ``-`` for standard input.
@@ -185,7 +188,9 @@ class Recoverer:
         self._writer.drain()
         for dump in self._observer.dumps:
             stored = self._stored.get(dump)
-            published = stored[0].publish(dump.transfer) if stored is not None else Published()
+            published = Published()
+            if stored is not None:
+                published = stored[0].publish(dump.transfer, dump.transfer.status)
             self.recovery.dumps.append(_recovered(dump, published))
         self._note(self._observer.snapped, "message", "cut short by a snap length")
         self._note(self._observer.malformed, "message", "that no server would answer, ignored")
@@ -219,11 +224,11 @@ class Recoverer:
             return Nowhere()
         address = address_text(dump.peer.client)
         try:
-            files = self._directory.reserve(self._host_of(address), address)
+            files = reserve(self._directory, self._host_of(address), address)
         except HostFullError as error:
             self.recovery.problems.append(str(error))
             return Nowhere()
-        vmcore = VmcoreFile(files.part, self._writer)
+        vmcore = VmcoreFile(files.directory, files.part, self._writer)
         self._stored[dump] = files, vmcore
         return vmcore
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,24 @@ from traffic import header
 
 from scapy_netdump.core.transfer import Transfer
 from scapy_netdump.errors import StoreError
+from scapy_netdump.formats import VMCORE
+from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.dump_files import (
     MAX_DUMPS_OF_HOST,
-    DumpDirectory,
     DumpFiles,
     HostFullError,
     Published,
+    reserve,
 )
 
 HOST = ADDRESS = "10.99.0.2"
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> DumpDirectory:
-    return DumpDirectory(tmp_path / "crash")
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    directory = Directory.open(tmp_path / "crash", create=True)
+    yield directory
+    directory.close()
 
 
 def transfer_of(
@@ -45,21 +50,33 @@ def transfer_of(
 
 def publish(files: DumpFiles, transfer: Transfer, vmcore: bytes) -> Published:
     if vmcore:
-        files.part.write_bytes(vmcore)
-    return files.publish(transfer)
+        (files.directory.path / files.part).write_bytes(vmcore)
+    return files.publish(transfer, transfer.status)
 
 
-def names(directory: DumpDirectory) -> set[str]:
+def names(directory: Directory) -> set[str]:
     return set(os.listdir(directory.path))
 
 
 # Numbers
 
 
-def test_numbers_rise_and_bounds_tells_the_next(directory: DumpDirectory) -> None:
-    assert [directory.reserve(HOST, ADDRESS).number for _ in range(3)] == [0, 1, 2]
-    assert (directory.path / f"bounds.{HOST}").read_text() == "3\n"
-    assert directory.reserve("other", ADDRESS).number == 0
+def test_numbers_rise_and_bounds_tells_the_next(directory: Directory) -> None:
+    for number in range(3):
+        files = reserve(directory, HOST, ADDRESS)
+        assert files.number == number
+        assert (directory.path / f"bounds.{HOST}").read_text() == f"{number + 1}\n"
+    assert reserve(directory, "other", ADDRESS).number == 0
+
+
+def test_a_live_dump_is_counted_when_something_comes(directory: Directory) -> None:
+    files = reserve(directory, HOST, ADDRESS, live=True)
+    assert names(directory) == {f"info.{HOST}.0"}
+    os.close(files.create(VMCORE))
+    assert (directory.path / f"bounds.{HOST}").read_text() == "1\n"
+    assert directory.locked(files.info)
+    files.release()
+    assert not directory.locked(files.info)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +95,14 @@ def test_numbers_rise_and_bounds_tells_the_next(directory: DumpDirectory) -> Non
     ],
 )
 def test_the_bounds_file_is_believed_only_if_it_makes_sense(
-    directory: DumpDirectory, bounds: bytes, number: int
+    directory: Directory, bounds: bytes, number: int
 ) -> None:
     (directory.path / f"bounds.{HOST}").write_bytes(bounds)
-    assert directory.reserve(HOST, ADDRESS).number == number
+    assert reserve(directory, HOST, ADDRESS).number == number
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
-def test_a_bounds_file_that_is_no_file_is_not_read(directory: DumpDirectory, kind: str) -> None:
+def test_a_bounds_file_that_is_no_file_is_not_read(directory: Directory, kind: str) -> None:
     bounds = directory.path / f"bounds.{HOST}"
     if kind == "link":
         (directory.path / "target").write_text("7\n")
@@ -95,9 +112,10 @@ def test_a_bounds_file_that_is_no_file_is_not_read(directory: DumpDirectory, kin
     else:
         bounds.mkdir()
         with pytest.raises(StoreError, match="directory"):
-            directory.reserve(HOST, ADDRESS)
+            reserve(directory, HOST, ADDRESS)
         return
-    assert directory.reserve(HOST, ADDRESS).number == 0
+    files = reserve(directory, HOST, ADDRESS)
+    assert files.number == 0
     assert bounds.read_text() == "1\n"
     if kind == "link":
         assert (directory.path / "target").read_text() == "7\n"
@@ -116,40 +134,40 @@ def test_a_bounds_file_that_is_no_file_is_not_read(directory: DumpDirectory, kin
         "kdh.{}.5",
     ],
 )
-def test_a_number_that_any_file_has_is_passed_over(directory: DumpDirectory, taken: str) -> None:
+def test_a_number_that_any_file_has_is_passed_over(directory: Directory, taken: str) -> None:
     (directory.path / taken.format(HOST)).touch()
     (directory.path / f"bounds.{HOST}").write_text("5\n")
-    assert directory.reserve(HOST, ADDRESS).number == 6
+    assert reserve(directory, HOST, ADDRESS).number == 6
 
 
-def test_after_1023_comes_the_lowest_that_is_free(directory: DumpDirectory) -> None:
+def test_after_1023_comes_the_lowest_that_is_free(directory: Directory) -> None:
     (directory.path / f"info.{HOST}.0").touch()
     (directory.path / f"bounds.{HOST}").write_text("1023\n")
-    assert [directory.reserve(HOST, ADDRESS).number for _ in range(3)] == [1023, 1, 2]
+    assert [reserve(directory, HOST, ADDRESS).number for _ in range(3)] == [1023, 1, 2]
 
 
-def test_when_all_are_taken_it_says_so(directory: DumpDirectory) -> None:
+def test_when_all_are_taken_it_says_so(directory: Directory) -> None:
     for number in range(MAX_DUMPS_OF_HOST):
         (directory.path / f"vmcore.{HOST}.{number}").touch()
     with pytest.raises(HostFullError, match=r"1024 dumps of 10\.99\.0\.2"):
-        directory.reserve(HOST, ADDRESS)
-    assert directory.reserve("10.99.0.20", ADDRESS).number == 0
+        reserve(directory, HOST, ADDRESS)
+    assert reserve(directory, "10.99.0.20", ADDRESS).number == 0
 
 
 def test_a_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="file: cannot be a dump directory"):
-        DumpDirectory(tmp_path / "file")
+        Directory.open(tmp_path / "file", create=True)
     with pytest.raises(StoreError, match="cannot be a dump directory"):
-        DumpDirectory(tmp_path / "file" / "below")
+        Directory.open(tmp_path / "file" / "below", create=True)
 
 
 # Publishing
 
 
-def test_a_complete_dump(directory: DumpDirectory) -> None:
+def test_a_complete_dump(directory: Directory) -> None:
     data = b"x" * 5000
-    files = directory.reserve(HOST, ADDRESS)
+    files = reserve(directory, HOST, ADDRESS)
     published = publish(files, transfer_of(data, header(5000)), data)
     assert names(directory) == {
         f"{name}.{HOST}.{end}" for name in ("info", "vmcore") for end in ("0", "last")
@@ -161,10 +179,10 @@ def test_a_complete_dump(directory: DumpDirectory) -> None:
     assert published.map is None
 
 
-def test_modes_are_the_servers(directory: DumpDirectory) -> None:
+def test_modes_are_the_servers(directory: Directory) -> None:
     data = b"x" * 500
     transfer = transfer_of(data, header(500, dumpkeysize=64), key=b"key")
-    publish(directory.reserve(HOST, ADDRESS), transfer, data)
+    publish(reserve(directory, HOST, ADDRESS), transfer, data)
     modes = {
         path.name.split(".")[0]: path.stat().st_mode & 0o777
         for path in directory.path.iterdir()
@@ -187,30 +205,30 @@ def test_modes_are_the_servers(directory: DumpDirectory) -> None:
     ],
 )
 def test_the_name_tells_cipher_and_compression(
-    directory: DumpDirectory, fields: dict[str, int], key: bytes, name: str
+    directory: Directory, fields: dict[str, int], key: bytes, name: str
 ) -> None:
     data = b"x" * 4096
     transfer = transfer_of(data, header(4096, **fields), key)
-    published = publish(directory.reserve(HOST, ADDRESS), transfer, data)
+    published = publish(reserve(directory, HOST, ADDRESS), transfer, data)
     assert published.vmcore == directory.path / name
 
 
 def test_a_compressed_dump_is_cut_to_its_length_and_any_other_is_not(
-    directory: DumpDirectory,
+    directory: Directory,
 ) -> None:
     data = b"x" * 4096
     for compression, size in ((0, 4096), (1, 4000), (2, 4000)):
         transfer = transfer_of(data, header(4000, compression=compression))
-        published = publish(directory.reserve(HOST, ADDRESS), transfer, data)
+        published = publish(reserve(directory, HOST, ADDRESS), transfer, data)
         assert published.vmcore is not None
         assert published.vmcore.stat().st_size == size
         assert transfer.complete
 
 
-def test_a_dump_with_holes_has_a_map_and_says_what_is_missing(directory: DumpDirectory) -> None:
+def test_a_dump_with_holes_has_a_map_and_says_what_is_missing(directory: Directory) -> None:
     data = b"x" * 3000
     published = publish(
-        directory.reserve(HOST, ADDRESS), transfer_of(data, header(5000, compression=1)), data
+        reserve(directory, HOST, ADDRESS), transfer_of(data, header(5000, compression=1)), data
     )
     assert published.map == directory.path / f"vmcore.{HOST}.0.gz.map"
     assert published.map.stat().st_mode & 0o777 == 0o600
@@ -239,17 +257,17 @@ def test_the_last_line_is_honest(transfer: Transfer, line: str) -> None:
     assert transfer.status == line
 
 
-def test_a_dump_that_did_not_finish_leaves_the_links_alone(directory: DumpDirectory) -> None:
-    publish(directory.reserve(HOST, ADDRESS), transfer_of(b"x"), b"x")
-    publish(directory.reserve(HOST, ADDRESS), transfer_of(b"y", finished=False), b"y")
+def test_a_dump_that_did_not_finish_leaves_the_links_alone(directory: Directory) -> None:
+    publish(reserve(directory, HOST, ADDRESS), transfer_of(b"x"), b"x")
+    publish(reserve(directory, HOST, ADDRESS), transfer_of(b"y", finished=False), b"y")
     assert (directory.path / f"vmcore.{HOST}.last").read_bytes() == b"x"
-    publish(directory.reserve(HOST, ADDRESS), transfer_of(b"z"), b"z")
+    publish(reserve(directory, HOST, ADDRESS), transfer_of(b"z"), b"z")
     assert (directory.path / f"vmcore.{HOST}.last").read_bytes() == b"z"
 
 
-def test_before_publishing_nothing_looks_whole(directory: DumpDirectory) -> None:
-    files = directory.reserve(HOST, ADDRESS)
-    files.part.write_bytes(b"half a dump")
+def test_before_publishing_nothing_looks_whole(directory: Directory) -> None:
+    files = reserve(directory, HOST, ADDRESS)
+    (directory.path / files.part).write_bytes(b"half a dump")
     assert names(directory) == {f"info.{HOST}.0", f"vmcore.{HOST}.0.part", f"bounds.{HOST}"}
     info = (directory.path / f"info.{HOST}.0").read_text()
     assert info == f"Dump from {HOST} [{ADDRESS}]\nDump incomplete: being received\n"
@@ -257,10 +275,10 @@ def test_before_publishing_nothing_looks_whole(directory: DumpDirectory) -> None
 
 @pytest.mark.parametrize("name", ["vmcore", "kdh", "key", "vmcore.map"])
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_publishing_overwrites_nothing(directory: DumpDirectory, name: str, kind: str) -> None:
+def test_publishing_overwrites_nothing(directory: Directory, name: str, kind: str) -> None:
     """Another program may have taken the number since."""
     first, _, suffix = name.partition(".")
-    files = directory.reserve(HOST, ADDRESS)
+    files = reserve(directory, HOST, ADDRESS)
     victim = directory.path / f"{first}.{HOST}.0{'.' + suffix if suffix else ''}"
     precious = directory.path / "precious"
     precious.write_bytes(b"precious")
@@ -279,12 +297,12 @@ def test_publishing_overwrites_nothing(directory: DumpDirectory, name: str, kind
     assert "incomplete" in (directory.path / f"info.{HOST}.0").read_text()
 
 
-def test_links_named_new_or_last_are_replaced_not_followed(directory: DumpDirectory) -> None:
+def test_links_that_have_a_name_already_are_replaced_not_followed(directory: Directory) -> None:
     victim = directory.path / "victim"
     victim.write_text("precious")
-    for name in ("vmcore.{}.last", "vmcore.{}.last.new", "bounds.{}.new", "info.{}.0.new"):
+    for name in ("vmcore.{}.last", "info.{}.last", "bounds.{}"):
         (directory.path / name.format(HOST)).symlink_to("victim")
-    publish(directory.reserve(HOST, ADDRESS), transfer_of(b"x"), b"x")
+    publish(reserve(directory, HOST, ADDRESS), transfer_of(b"x"), b"x")
     assert victim.read_text() == "precious"
     assert (directory.path / f"vmcore.{HOST}.last").read_bytes() == b"x"
 
@@ -293,13 +311,14 @@ def test_links_named_new_or_last_are_replaced_not_followed(directory: DumpDirect
 def test_no_string_of_the_sender_forges_a_line(
     hostname: bytes, panic: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    directory = DumpDirectory(tmp_path_factory.mktemp("crash"))
+    directory = Directory.open(tmp_path_factory.mktemp("crash"))
     fields = {"hostname": hostname + b"\nDump complete\n", "panicstring": panic + b"\x1b[2J\r\n"}
     fields = {name: value.replace(b"\0", b"") for name, value in fields.items()}
-    files = directory.reserve(HOST, ADDRESS)
+    files = reserve(directory, HOST, ADDRESS)
     published = publish(files, transfer_of(b"x", header(4096, **fields)), b"x")
     assert published.info is not None
     lines = published.info.read_text().splitlines()
+    directory.close()
     assert len(lines) == 12
     assert lines[-1] == "Dump incomplete: 4095 of 4096 bytes missing in 1 range"
     assert all(line.isprintable() for line in lines)

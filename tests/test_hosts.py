@@ -6,8 +6,10 @@ from __future__ import annotations
 import socket
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scapy_netdump.store.hosts import address_bytes, address_text, host_name
+from scapy_netdump.store.hosts import address_bytes, address_text, file_host, host_name
 
 
 @pytest.mark.parametrize("text", ["10.99.0.2", "2001:db8::2", "::", "255.255.255.255"])
@@ -55,3 +57,32 @@ def test_without_a_name_it_is_the_address(
 
     monkeypatch.setattr(socket, "gethostbyaddr", fail)
     assert host_name("192.0.2.1") == "192.0.2.1"
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "host"),
+    [
+        ("10.99.0.2", "", "10.99.0.2"),
+        ("10.99.0.2", "panicky", "panicky"),
+        ("10.99.0.2", "panicky.example.org", "10.99.0.2"),
+        ("2001:0DB8::0002", "", "2001:db8::2"),
+        ("::ffff:10.99.0.2", "", "::ffff:10.99.0.2"),
+        ("fe80::1%em0", "", "fe80::1%em0"),
+        ("fe80::1%vlan0.7", "", "fe80::1%vlan0_7"),
+        ("fe80::1%../../x", "", "fe80::1%______x"),
+        ("fe80::1%" + "x" * 300, "", "fe80::1%" + "x" * 32),
+    ],
+)
+def test_what_stands_in_file_names(address: str, name: str, host: str) -> None:
+    assert file_host(address, name) == host
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_name_and_no_scope_means_anything_in_a_path(name: str, scope: str) -> None:
+    host = file_host(f"fe80::1%{scope}", name)
+    assert "/" not in host
+    assert not host.startswith(".")
+    assert host.isascii()
+    assert host.isprintable()
+    with pytest.raises(ValueError, match="not an IPv4"):
+        file_host(f"/{scope}", "/")

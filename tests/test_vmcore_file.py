@@ -21,6 +21,7 @@ from scapy_netdump.core.batch import Bytes
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.errors import StoreError
 from scapy_netdump.store import vmcore_file
+from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.vmcore_file import VmcoreFile
 from scapy_netdump.store.writer import Writer
 
@@ -33,29 +34,38 @@ def writer() -> Iterator[Writer]:
 
 
 @pytest.fixture
-def file(tmp_path: Path, writer: Writer) -> VmcoreFile:
-    return VmcoreFile(tmp_path / "vmcore.host.0.part", writer)
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vmcore.host.0.part"
+
+
+@pytest.fixture
+def file(path: Path, writer: Writer) -> Iterator[VmcoreFile]:
+    directory = Directory.open(path.parent)
+    yield VmcoreFile(directory, path.name, writer)
+    directory.close()
 
 
 def array(data: bytes) -> Bytes:
     return np.frombuffer(data, np.uint8)
 
 
-def test_pieces_are_joined_and_stand_at_their_offset(file: VmcoreFile, writer: Writer) -> None:
+def test_pieces_are_joined_and_stand_at_their_offset(
+    file: VmcoreFile, writer: Writer, path: Path
+) -> None:
     file.write(array(b"..one...two."), np.array([8, 2]), np.array([3, 3]), 5)
     writer.drain()
-    assert file.path.read_bytes() == b"\0" * 5 + b"twoone"
+    assert path.read_bytes() == b"\0" * 5 + b"twoone"
 
 
 def test_thousands_of_pieces_are_more_than_the_system_takes_at_once(
-    file: VmcoreFile, writer: Writer
+    file: VmcoreFile, writer: Writer, path: Path
 ) -> None:
     data = Random(0).randbytes(50_000)
     sizes = np.array([size for size, _ in zip(range(1, 6), range(5), strict=True)] * 3000)
     positions = np.cumsum(sizes) - sizes
     file.write(array(data), positions, sizes, 0)
     writer.drain()
-    assert file.path.read_bytes() == data[: int(sizes.sum())]
+    assert path.read_bytes() == data[: int(sizes.sum())]
 
 
 @given(
@@ -83,9 +93,12 @@ def test_short_writes_are_gone_on_with(
     writer = Writer()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vmcore_file, "_pwritev", write_some)
-        VmcoreFile(path, writer).write(array(data), np.cumsum(lengths) - lengths, lengths, 7)
+        directory = Directory.open(path.parent)
+        file = VmcoreFile(directory, path.name, writer)
+        file.write(array(data), np.cumsum(lengths) - lengths, lengths, 7)
         writer.drain()
     writer.close()
+    directory.close()
     assert path.read_bytes() == bytes(7) + data
 
 
@@ -96,21 +109,21 @@ def test_what_was_stored_can_be_read_back_and_holes_are_zeros(file: VmcoreFile) 
     assert file.read(4, 8) == b"FOUR"
 
 
-def test_holes_take_no_room(file: VmcoreFile, writer: Writer) -> None:
+def test_holes_take_no_room(file: VmcoreFile, writer: Writer, path: Path) -> None:
     extents = Extents()
     for start in (0, 1 << 30, 1 << 35):
         file.put(start, b"x" * 4096)
         extents.add(start, start + 4096)
     file.finish(extents)
     writer.drain()
-    status = file.path.stat()
+    status = path.stat()
     assert status.st_size == (1 << 35) + 4096
     assert status.st_blocks * 512 < 1 << 20
 
 
 @pytest.mark.parametrize("step", [1448, 65_536])
 def test_what_was_taken_in_advance_is_given_back(
-    file: VmcoreFile, writer: Writer, step: int
+    file: VmcoreFile, writer: Writer, step: int, path: Path
 ) -> None:
     """Also in the holes between: 32 MB come in order, but for one hole of a megabyte."""
     extents, data = Extents(), b"x" * step
@@ -120,54 +133,56 @@ def test_what_was_taken_in_advance_is_given_back(
             extents.add(start, start + step)
     file.finish(extents)
     writer.drain()
-    status = file.path.stat()
+    status = path.stat()
     assert status.st_size == extents.end
     assert status.st_blocks * 512 <= extents.total + (1 << 16)
 
 
-def test_no_data_is_no_file(file: VmcoreFile, writer: Writer) -> None:
+def test_no_data_is_no_file(file: VmcoreFile, writer: Writer, path: Path) -> None:
     file.finish(Extents())
     writer.drain()
-    assert not file.path.exists()
+    assert not path.exists()
 
 
-def test_only_the_owner_may_read_a_dump(file: VmcoreFile, writer: Writer) -> None:
+def test_only_the_owner_may_read_a_dump(file: VmcoreFile, writer: Writer, path: Path) -> None:
     file.put(0, b"secrets")
     writer.drain()
-    assert file.path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
 def test_what_has_the_name_already_is_left_alone(
-    kind: str, file: VmcoreFile, writer: Writer, tmp_path: Path
+    kind: str, file: VmcoreFile, writer: Writer, tmp_path: Path, path: Path
 ) -> None:
     other = tmp_path / "other"
     if kind != "dangling link":
         other.write_bytes(b"precious")
     if kind == "file":
-        other.rename(file.path)
+        other.rename(path)
     else:
-        file.path.symlink_to(other)
+        path.symlink_to(other)
     file.put(0, b"new")
     with pytest.raises(StoreError, match="File exists"):
         writer.drain()
     if kind == "dangling link":
         assert not other.exists()
     else:
-        assert file.path.read_bytes() == b"precious"
+        assert path.read_bytes() == b"precious"
 
 
-def test_a_full_disk_is_told_once_with_the_files_name(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_once_with_the_files_name(path: Path) -> None:
     """The limit on the size of a file stands in for a full disk, in a process of its own."""
     program = """
         import sys
         from pathlib import Path
         from scapy_netdump.errors import StoreError
+        from scapy_netdump.store.directory import Directory
         from scapy_netdump.store.vmcore_file import VmcoreFile
         from scapy_netdump.store.writer import Writer
 
         writer = Writer()
-        file = VmcoreFile(Path(sys.argv[1]), writer)
+        path = Path(sys.argv[1])
+        file = VmcoreFile(Directory.open(path.parent), path.name, writer)
         for place in range(100):
             file.put(place * 10_000, bytes(10_000))
         try:
@@ -175,7 +190,6 @@ def test_a_full_disk_is_told_once_with_the_files_name(tmp_path: Path) -> None:
         except StoreError as error:
             print(error)
     """
-    path = tmp_path / "vmcore.host.0.part"
     answer = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), path],
         capture_output=True,

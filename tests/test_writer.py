@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from scapy_netdump.errors import StoreError
+from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.writer import Writer
 
 PATIENCE = 10.0
@@ -52,6 +53,13 @@ def test_without_a_job_there_is_no_thread(writer: Writer) -> None:
     assert threading.active_count() == before
 
 
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    directory = Directory.open(tmp_path)
+    yield directory
+    directory.close()
+
+
 def refuse() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "vmcore.x.0.part")
 
@@ -80,7 +88,9 @@ def test_any_other_failure_is_told_too_and_nobody_waits_for_ever(
         writer.drain()
 
 
-def test_files_stay_open_in_bounded_number(writer: Writer, tmp_path: Path) -> None:
+def test_files_stay_open_in_bounded_number(
+    writer: Writer, directory: Directory, tmp_path: Path
+) -> None:
     def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -88,19 +98,22 @@ def test_files_stay_open_in_bounded_number(writer: Writer, tmp_path: Path) -> No
     for number in range(200):
         path = tmp_path / str(number)
         path.touch()
-        assert os.path.samestat(os.fstat(writer.descriptor(path)), path.stat())
+        assert os.path.samestat(os.fstat(writer.descriptor(directory, path.name)), path.stat())
     assert open_files() - before <= 64
     writer.close()
     assert open_files() == before
 
 
-def test_the_same_file_keeps_its_descriptor(writer: Writer, tmp_path: Path) -> None:
+def test_the_same_file_keeps_its_descriptor(
+    writer: Writer, directory: Directory, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
-    assert writer.descriptor(tmp_path / "file") == writer.descriptor(tmp_path / "file")
+    first = writer.descriptor(directory, "file")
+    assert writer.descriptor(directory, "file") == first
 
 
-def test_a_link_is_not_followed(writer: Writer, tmp_path: Path) -> None:
+def test_a_link_is_not_followed(writer: Writer, directory: Directory, tmp_path: Path) -> None:
     (tmp_path / "target").touch()
     (tmp_path / "link").symlink_to("target")
     with pytest.raises(OSError, match="link"):
-        writer.descriptor(tmp_path / "link")
+        writer.descriptor(directory, "link")

@@ -19,6 +19,7 @@ from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recover import Recoverer
+from ..store.abandoned import true_status
 from ..store.dump_files import Published
 from ..store.listing import stored_dumps
 from ..store.mapfile import MapfileError, parse_mapfile
@@ -134,8 +135,7 @@ def _directory(path: Path) -> _Answer:
 def _stored(host: str, number: int, files: Published) -> _Answer:
     header = _stored_header(files.kdh)
     missing, problem = _stored_missing(files.map)
-    info = _text(files.info) if files.info else ""
-    status = info.splitlines()[-1] if info else "no info file"
+    status = (true_status(files.info) if files.info else "") or "no info file"
     values = {
         "host": host,
         "number": number,

@@ -7,10 +7,14 @@ Imports only its neighbours and the dump header's decoder.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..text import counted
-from .batch import Bytes, Ints
 from .extents import Extents, Range
+
+if TYPE_CHECKING:  # a server needs no numpy
+    from .batch import Bytes, Ints
 
 #: The key blob is a small head and an RSA ciphertext, padded to the block size
 #: (PROTOCOL.md); RSA keys of 16384 bits and blocks of 64 KiB stay below this.

@@ -9,7 +9,6 @@ info says so: nothing that was interrupted looks whole.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
@@ -17,7 +16,10 @@ from pathlib import Path
 
 from ..core.transfer import Transfer
 from ..errors import StoreError
+from ..formats import EKCD_KEY, KDH, VMCORE
+from ..kerneldump.header import DumpHeader
 from ..kerneldump.info import info_text
+from .directory import Directory
 from .mapfile import mapfile_text
 
 #: netdumpd numbers the dumps of a host below this, and so does savecore(8).
@@ -26,7 +28,14 @@ MAX_DUMPS_OF_HOST = 1024
 #: What the names of a dump's files begin with, as a regular expression.
 KINDS = "info|kdh|key|vmcore|vmcore_encrypted"
 
-_UNFINISHED = "Dump incomplete: being received"
+#: The last line of an info file while nothing else is known.
+RECEIVING = "Dump incomplete: being received"
+
+#: What the name of a vmcore ends in while bytes are still to come.
+PART = ".part"
+
+#: netdumpd's modes. A key may not even be written to by its owner.
+_MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
 
 
 class HostFullError(StoreError):
@@ -49,143 +58,160 @@ class Published:
         return {name: None if path is None else str(path) for name, path in paths}
 
 
-class DumpDirectory:
-    """Where dumps go; created if it is not there."""
+def reserve(
+    directory: Directory, host: str, address: str, status: str = RECEIVING, *, live: bool = False
+) -> DumpFiles:
+    """Take the next free number for a dump of ``host``, which came from ``address``.
 
-    def __init__(self, path: Path) -> None:
-        """StoreError if it cannot be written to."""
-        self.path = path
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be a dump directory: {error.strerror}") from None
+    An info file that ends with ``status`` holds the number from now on. A ``live`` dump may
+    come to nothing: it is counted with its first byte, and the info file stays locked
+    (directory.py) until the files are released. StoreError if they cannot be written.
+    """
+    try:
+        for number in _numbers(directory, host):
+            files = DumpFiles(directory, host, address, number)
+            if files.begin(status, live):
+                if not live:
+                    files.count()
+                return files
+    except OSError as error:
+        raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
+    raise HostFullError(
+        f"{directory.path}: holds {MAX_DUMPS_OF_HOST} dumps of {host} already; move some away"
+    )
 
-    def reserve(self, host: str, address: str) -> DumpFiles:
-        """Take the next free number for a dump of ``host``, which came from ``address``.
 
-        An info file that says that the dump is incomplete holds the number from now on.
-        """
-        try:
-            for number in self._numbers(host):
-                files = DumpFiles(self.path, host, address, number)
-                if files.begin():
-                    _replace(self.path / f"bounds.{host}", f"{number + 1}\n")
-                    return files
-        except OSError as error:
-            raise StoreError(f"{self.path}: cannot be written to: {error.strerror}") from None
-        raise HostFullError(
-            f"{self.path}: holds {MAX_DUMPS_OF_HOST} dumps of {host} already; move some away"
-        )
+def _numbers(directory: Directory, host: str) -> list[int]:
+    """The free numbers, those from the bounds file on first."""
+    name = re.compile(rf"(?:{KINDS})\.{re.escape(host)}\.(\d+)")
+    found = (name.match(entry) for entry in directory.names())
+    taken = {int(match[1]) for match in found if match}
+    first = _bounds(directory, host)
+    numbers = [*range(first, MAX_DUMPS_OF_HOST), *range(first)]
+    return [number for number in numbers if number not in taken]
 
-    def _numbers(self, host: str) -> list[int]:
-        """The free numbers, those from the bounds file on first."""
-        name = re.compile(rf"(?:{KINDS})\.{re.escape(host)}\.(\d+)")
-        found = (name.match(entry) for entry in os.listdir(self.path))
-        taken = {int(match[1]) for match in found if match}
-        first = self._bounds(host)
-        numbers = [*range(first, MAX_DUMPS_OF_HOST), *range(first)]
-        return [number for number in numbers if number not in taken]
 
-    def _bounds(self, host: str) -> int:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # whatever else may have this name
-        try:
-            with open(os.open(self.path / f"bounds.{host}", flags), encoding="ascii") as file:
-                text = file.read(16).strip()
-        except (OSError, ValueError):
-            return 0
-        number = int(text) if text.isdecimal() else 0
-        return number if number < MAX_DUMPS_OF_HOST else 0
+def _bounds(directory: Directory, host: str) -> int:
+    try:
+        text = directory.read(f"bounds.{host}", 16).decode("ascii").strip()
+    except (OSError, ValueError):
+        return 0
+    number = int(text) if text.isdecimal() else 0
+    return number if number < MAX_DUMPS_OF_HOST else 0
 
 
 class DumpFiles:
-    """The files of one dump of a host."""
+    """The files of one dump of a host. Methods raise OSError where nothing else is said."""
 
-    def __init__(self, directory: Path, host: str, address: str, number: int) -> None:
+    def __init__(self, directory: Directory, host: str, address: str, number: int) -> None:
+        self.directory = directory
         self.host = host
         self.address = address
         self.number = number
-        self._directory = directory
+        self.info = self._name("info")
+        self.part = self._name("vmcore", PART)
+        self._lock: int | None = None
+        self._counted = False
+        self._created: set[int] = set()
 
-    @property
-    def part(self) -> Path:
-        """The vmcore while bytes are still to come."""
-        return self._path("vmcore", ".part")
-
-    def begin(self) -> bool:
+    def begin(self, status: str, lock: bool) -> bool:
         """Create the info file; False if there is one already."""
-        text = info_text(self.host, self.address, None, _UNFINISHED)
+        text = info_text(self.host, self.address, None, status)
         try:
-            _save(self._path("info"), text.encode(), 0o600)
+            self._lock = self.directory.save_locked(self.info, text.encode())
         except FileExistsError:
             return False
+        if not lock:
+            self.release()
         return True
 
-    def publish(self, transfer: Transfer) -> Published:
+    def create(self, kind: int) -> int:
+        """A descriptor of a new file, for what comes in messages of this type."""
+        self.count()
+        descriptor = self.directory.create(self.path(kind).name, _MODES[kind])
+        self._created.add(kind)
+        return descriptor
+
+    def path(self, kind: int) -> Path:
+        """Where what comes in messages of a type is kept while the dump is not over."""
+        names = {VMCORE: self.part, KDH: self._name("kdh"), EKCD_KEY: self._name("key")}
+        return self.directory.path / names[kind]
+
+    def count(self) -> None:
+        """Have the bounds file tell the next number: this one is used. Before that, a dump
+        that nothing came of leaves no trace."""
+        if not self._counted:
+            self.directory.replace(f"bounds.{self.host}", f"{self.number + 1}\n".encode())
+            self._counted = True
+
+    def show(self, header: DumpHeader | None, status: str) -> None:
+        """Make the info file tell of ``header``, and end with ``status``."""
+        text = info_text(self.host, self.address, header, status).encode()
+        if self._lock is None:
+            self.directory.replace(self.info, text)
+        else:
+            held, self._lock = self._lock, self.directory.replace_locked(self.info, text)
+            os.close(held)
+
+    def publish(self, transfer: Transfer, status: str) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
 
         The vmcore is renamed after all that tells of its holes is in place.
         """
         try:
-            kdh = _save(self._path("kdh"), bytes(transfer.kdh), 0o600)
-            key = _save(self._path("key"), bytes(transfer.key), 0o400)
+            self.count()
+            kdh = self._save(KDH, bytes(transfer.kdh))
+            key = self._save(EKCD_KEY, bytes(transfer.key))
             vmcore, map_ = self._publish_vmcore(transfer)
-            info = self._path("info")
-            text = info_text(self.host, self.address, transfer.header, transfer.status)
-            _replace(info, text)
+            self.show(transfer.header, status)
             if transfer.finished:
-                self._link("info", info)
-                self._link("vmcore", vmcore)
+                self.directory.point(f"info.{self.host}.last", self.info)
+                if vmcore is not None:
+                    self.directory.point(f"vmcore.{self.host}.last", vmcore)
         except OSError as error:
-            where = error.filename or self._directory
-            raise StoreError(f"{where}: cannot be written: {error.strerror}") from None
-        return Published(info, kdh, key, vmcore, map_)
+            raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        names = (self.info, kdh, key, vmcore, map_)
+        return Published(*(self.directory.path / name if name else None for name in names))
 
-    def _publish_vmcore(self, transfer: Transfer) -> tuple[Path | None, Path | None]:
+    def discard(self) -> None:
+        """Remove the info file: no dump came."""
+        self.directory.unlink(self.info)
+        self.release()
+
+    def release(self) -> None:
+        """Give up the lock of the info file."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+    def _save(self, kind: int, data: bytes) -> str | None:
+        """Store a small file, unless it was created before or there is nothing to store."""
+        name = self.path(kind).name
+        if kind in self._created:
+            return name
+        if not data:
+            return None
+        self.directory.save(name, data, _MODES[kind])
+        return name
+
+    def _publish_vmcore(self, transfer: Transfer) -> tuple[str | None, str | None]:
         if not transfer.vmcore.total:
+            if VMCORE in self._created:
+                self.directory.unlink(self.part)
             return None, None
         header = transfer.trusted_header
         suffix = header.suffix if header is not None else ""
         if suffix and transfer.vmcore.end > transfer.bytes_expected:
-            os.truncate(self.part, transfer.bytes_expected)  # padding up to the block size
+            self.directory.truncate(self.part, transfer.bytes_expected)  # padding to the block
         encrypted = transfer.key.extents.total or (header is not None and header.dumpkeysize)
-        vmcore = self._path("vmcore_encrypted" if encrypted else "vmcore", suffix)
+        vmcore = self._name("vmcore_encrypted" if encrypted else "vmcore", suffix)
         map_ = None
         missing = transfer.missing
         if missing:
-            text = mapfile_text(missing, transfer.bytes_expected)
-            map_ = _save(vmcore.with_name(f"{vmcore.name}.map"), text.encode(), 0o600)
-        if os.path.lexists(vmcore):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(vmcore))
-        os.rename(self.part, vmcore)
+            map_ = f"{vmcore}.map"
+            self.directory.save(map_, mapfile_text(missing, transfer.bytes_expected).encode())
+        self.directory.rename(self.part, vmcore)
         return vmcore, map_
 
-    def _path(self, kind: str, suffix: str = "") -> Path:
-        return self._directory / f"{kind}.{self.host}.{self.number}{suffix}"
-
-    def _link(self, kind: str, target: Path | None) -> None:
-        """Point ``KIND.HOST.last`` to a file of this dump."""
-        if target is None:
-            return
-        link = self._directory / f"{kind}.{self.host}.last"
-        new = link.with_name(f"{link.name}.new")
-        new.unlink(missing_ok=True)
-        new.symlink_to(target.name)
-        os.replace(new, link)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a small file so that it is there either as it was or as it is to be."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    _save(new, text.encode(), 0o600)
-    os.replace(new, path)
-
-
-def _save(path: Path, data: bytes, mode: int) -> Path | None:
-    """Write a new file, unless there is nothing to write."""
-    if not data:
-        return None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(path, flags, mode), "wb") as file:
-        file.write(data)
-    return path
+    def _name(self, kind: str, suffix: str = "") -> str:
+        return f"{kind}.{self.host}.{self.number}{suffix}"

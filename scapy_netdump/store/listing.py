@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import StoreError
 from .dump_files import KINDS, Published
@@ -17,6 +18,23 @@ _NAME = re.compile(
 )
 
 
+class DumpName(NamedTuple):
+    """What the name of a file tells: whose dump it is of, and which of its files."""
+
+    host: str
+    number: int
+    kind: str
+
+
+def dump_name(name: str) -> DumpName | None:
+    """What a file's name tells; None if it is none of a dump's that is over."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    kind = "map" if match["map"] else match["kind"].removesuffix("_encrypted")
+    return DumpName(match["host"], int(match["number"]), kind)
+
+
 def stored_dumps(directory: Path) -> dict[tuple[str, int], Published]:
     """The files of each dump by host and number, sorted. StoreError if it cannot be read."""
     try:
@@ -25,10 +43,8 @@ def stored_dumps(directory: Path) -> dict[tuple[str, int], Published]:
         raise StoreError(f"{directory}: cannot be read: {error.strerror}") from None
     dumps: dict[tuple[str, int], Published] = {}
     for name in names:
-        match = _NAME.fullmatch(name)
-        if match is None:
-            continue
-        kind = "map" if match["map"] else match["kind"].removesuffix("_encrypted")
-        key = match["host"], int(match["number"])
-        dumps[key] = replace(dumps.get(key, Published()), **{kind: directory / name})
+        found = dump_name(name)
+        if found is not None:
+            key = found.host, found.number
+            dumps[key] = replace(dumps.get(key, Published()), **{found.kind: directory / name})
     return dict(sorted(dumps.items()))

@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ..core.batch import Bytes, Ints
 from ..core.extents import Extents
+from .directory import Directory
 from .preallocation import Preallocation
 from .writer import Writer
 
@@ -32,13 +32,14 @@ Pieces = npt.NDArray[np.uintp]
 
 
 class VmcoreFile:
-    """The storage of an observed vmcore (core/storage.py) at ``path``.
+    """The storage of an observed vmcore (core/storage.py): the file ``name``.
 
     The file comes into being with its first byte: a dump without data leaves none.
     """
 
-    def __init__(self, path: Path, writer: Writer) -> None:
-        self.path = path
+    def __init__(self, directory: Directory, name: str, writer: Writer) -> None:
+        self._directory = directory
+        self._name = name
         self._writer = writer
         self._created = False
         self._preallocation = Preallocation()
@@ -61,7 +62,7 @@ class VmcoreFile:
     def read(self, start: int, end: int) -> bytes:
         """The bytes of ``[start, end)``; zeros where nothing was stored."""
         self._writer.drain()
-        descriptor = self._writer.descriptor(self.path)
+        descriptor = self._descriptor()
         return os.pread(descriptor, end - start, start).ljust(end - start, b"\0")
 
     def finish(self, extents: Extents) -> None:
@@ -71,7 +72,7 @@ class VmcoreFile:
 
     def _write(self, pieces: Pieces, offset: int, _owner: Bytes) -> None:
         """``_owner`` is held so that the memory which the pieces point into stays."""
-        descriptor = self._writer.descriptor(self.path)
+        descriptor = self._descriptor()
         self._preallocation.before_write(descriptor, offset, int(pieces[:, 1].sum()))
         while len(pieces):
             count = min(len(pieces), _MAX_PIECES)
@@ -79,17 +80,20 @@ class VmcoreFile:
             if written <= 0:
                 number = ctypes.get_errno() if written < 0 else errno.ENOSPC
                 if number != errno.EINTR:
-                    raise OSError(number, os.strerror(number), str(self.path))
+                    path = str(self._directory.path / self._name)
+                    raise OSError(number, os.strerror(number), path)
                 continue
             offset += written
             pieces = _rest(pieces, count, written)
 
     def _create(self) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        os.close(os.open(self.path, flags, 0o600))
+        os.close(self._directory.create(self._name))
+
+    def _descriptor(self) -> int:
+        return self._writer.descriptor(self._directory, self._name)
 
     def _give_back(self, extents: Extents) -> None:
-        descriptor = self._writer.descriptor(self.path)
+        descriptor = self._descriptor()
         self._preallocation.give_back(descriptor, extents.missing(0, extents.end))
         os.ftruncate(descriptor, extents.end)  # frees the blocks beyond the end
 

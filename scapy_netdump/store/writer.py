@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Jobs on files, done in a thread of their own while the next part of a capture is read.
 
-Imports only the standard library and the package's errors.
+Imports the standard library, its neighbour directory.py and the package's errors.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from queue import SimpleQueue
 
 from ..errors import StoreError
+from .directory import Directory
 
 Job = Callable[[], None]
 
@@ -39,7 +39,7 @@ class Writer:
         self._error: Exception | None = None
         self._last_turn = threading.Event()
         self._last_turn.set()
-        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+        self._descriptors: OrderedDict[tuple[Directory, str], int] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._switch_interval = 0.0
 
@@ -72,14 +72,14 @@ class Writer:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
-    def descriptor(self, path: Path) -> int:
+    def descriptor(self, directory: Directory, name: str) -> int:
         """A descriptor of an existing file, for a job, or between ``drain`` and the next."""
-        descriptor = self._descriptors.pop(path, None)
+        descriptor = self._descriptors.pop((directory, name), None)
         if descriptor is None:
             if len(self._descriptors) >= _MAX_OPEN:
                 os.close(self._descriptors.popitem(last=False)[1])
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._descriptors[path] = descriptor
+            descriptor = directory.open_file(name, os.O_RDWR)
+        self._descriptors[directory, name] = descriptor
         return descriptor
 
     def _submit(self) -> threading.Event:

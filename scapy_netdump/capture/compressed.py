@@ -123,6 +123,8 @@ def _zstd_unpacker(name: str) -> Unpack:
 def _zstd_frames(file: io.BufferedReader) -> Iterator[Pieces]:
     """Each frame as its parts, which must be taken before the next frame."""
     while head := file.read(1):
+        if head == b"\0":  # as behind gzip data, they fill up a block
+            continue
         magic = head + _exactly(file, len(_ZSTD_MAGIC) - 1)
         if magic == _ZSTD_MAGIC:
             yield _zstd_frame(file, magic)

@@ -30,15 +30,21 @@ class ProgressLine:
         if self._last:
             sys.stderr.write("\r\x1b[K")
 
-    def __call__(self, name: str, done: int, total: int | None) -> None:
-        """``done`` bytes of ``name`` were read, of ``total`` if that is known."""
-        now = time.monotonic()
-        if not self._shown or now - self._last < _INTERVAL:
+    @property
+    def due(self) -> bool:
+        """Whether a call would show anything at this moment."""
+        return self._shown and time.monotonic() - self._last >= _INTERVAL
+
+    def __call__(self, name: str, done: int, total: int | None, more: str = "") -> None:
+        """``done`` bytes of ``name`` are through, of ``total`` if that is known."""
+        if not self.due:
             return
-        self._last = now
+        self._last = time.monotonic()
         line = f"{printable(name)[-40:]}  {done >> 20} MiB"
         if total:
             filled = min(_BAR, _BAR * done // total)
             line += f" of {total >> 20}  [{'#' * filled}{'.' * (_BAR - filled)}]"
+        if more:
+            line += f"  {more}"
         sys.stderr.write(f"\r\x1b[K{line}")
         sys.stderr.flush()

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..capture.live import LiveCapture
@@ -19,6 +16,7 @@ from ..text import counted, printable
 from .describe import describe_dump
 from .progress import ProgressLine
 from .selection import selection_of
+from .signals import stopped_by_signals
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,33 +38,17 @@ def run(options: argparse.Namespace) -> int:
 def _recover(options: argparse.Namespace) -> Recovery:
     selection = selection_of(options)
     with Recoverer(Path(options.directory), selection, names=options.names) as recoverer:
-        with ProgressLine() as progress, _stopped_by_signals(recoverer.stop):
+        with ProgressLine() as progress, stopped_by_signals(recoverer.stop):
             for capture in options.captures:
                 try:
                     recoverer.read(capture, progress)
                 except CaptureError as error:  # what the others hold is worth having
                     recoverer.recovery.problems.append(str(error))
         if options.interface is not None:
-            with LiveCapture(options.interface) as live, _stopped_by_signals(live.stop):
+            with LiveCapture(options.interface) as live, stopped_by_signals(live.stop):
                 print(f"netdump: capturing on {options.interface}, ^C ends", file=sys.stderr)
                 recoverer.watch(live)
         return recoverer.finish()
-
-
-@contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first ^C (or SIGTERM) end the reading in good order, and the second at once."""
-
-    def handle(*_: object) -> None:
-        stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(recovery: Recovery) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client import send_dump as send_dump
     from .layers import KernelDumpHeader as KernelDumpHeader
     from .layers import KernelDumpKey as KernelDumpKey
     from .layers import Netdump as Netdump
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .layers import NetdumpMessages as NetdumpMessages
     from .reassembly import reassemble as reassemble
     from .scapy_tools import NetdumpSession as NetdumpSession
+    from .scapy_tools import NetdumpSocket as NetdumpSocket
+    from .scapy_tools import netdumpd as netdumpd
+    from .server import serve as serve
 
     __version__: str
 
@@ -31,7 +35,11 @@ _MODULE_OF = {
     "NetdumpHerald": "layers",
     "NetdumpMessages": "layers",
     "NetdumpSession": "scapy_tools",
+    "NetdumpSocket": "scapy_tools",
+    "netdumpd": "scapy_tools",
     "reassemble": "reassembly",
+    "send_dump": "client",
+    "serve": "server",
 }
 
 __all__ = list(_MODULE_OF)

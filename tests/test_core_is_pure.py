@@ -29,9 +29,11 @@ PURE = {
     "dataclasses",
     "enum",
     "functools",
+    "ipaddress",
     "itertools",
     "numpy",
     "operator",
+    "re",
     "struct",
     "typing",
 }
@@ -48,20 +50,26 @@ IMPURE_ATTRIBUTES = {
     *("monotonic", "now", "perf_counter", "sleep", "time_ns"),
 }
 
-APPLICATIONS = {"client", "recover", "reassembly", "server"}
+APPLICATIONS = {
+    *("client", "decompress", "decrypt", "found_dump", "outgoing", "plain"),
+    *("recover", "reassembly", "server"),
+}
 TOP = {"cli", "commands", "options"}
 
 #: Each part, and those that it must not know.
 FORBIDDEN = {
     "core": {"capture", "net", "store"} | APPLICATIONS | TOP,
     "kerneldump": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
+    "content": {"capture", "net", "store"} | APPLICATIONS | TOP,
     "wire": {"core", "kerneldump", "capture", "net", "store"} | APPLICATIONS | TOP,
     "layers": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
     "capture": {"net", "store"} | APPLICATIONS | TOP,
     "net": {"capture", "store"} | APPLICATIONS | TOP,
     "store": {"capture", "net"} | APPLICATIONS | TOP,
+    "service": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
     "recover": TOP,
     "reassembly": TOP,
+    "scapy_tools": TOP,
     "server": TOP,
     "client": TOP,
     "options": {"core", "capture", "net", "store", "commands", "cli"} | APPLICATIONS,
@@ -71,6 +79,9 @@ FORBIDDEN = {
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
     "capture/compressed.py": "zstandard is an extra that only zstd captures need",
+    "commands/send.py": "Scapy, which only -i needs, takes a second to load",
+    "content/compression.py": "zstandard is an extra that only dumps sent with it need",
+    "outgoing.py": "cryptography is an extra that only dumps sent encrypted need",
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import scapy_netdump
 
-NEEDS_SCAPY = {"contrib", "generate", "layers", "scapy_tools"}
+#: These and what is below them. net.raw is for commands that were given an interface.
+NEEDS_SCAPY = ("contrib", "generate", "layers", "net.raw", "scapy_tools", "wireshark.generator")
 
 
 def imported_by(code: str) -> set[str]:
@@ -18,12 +19,17 @@ def imported_by(code: str) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", report], text=True).split())
 
 
+def needs_scapy(module: str) -> bool:
+    below = f"{module.removeprefix('scapy_netdump.')}."
+    return any(below.startswith(f"{name}.") for name in NEEDS_SCAPY)
+
+
 def modules_without_scapy() -> list[str]:
     found = pkgutil.walk_packages(scapy_netdump.__path__, "scapy_netdump.")
     return [
         module.name
         for module in found
-        if module.name.split(".")[1] not in NEEDS_SCAPY and not module.name.endswith("__main__")
+        if not needs_scapy(module.name) and not module.name.endswith("__main__")
     ]
 
 

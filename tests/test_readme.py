@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The README's Scapy transcript runs as shown."""
+"""The README's Scapy transcripts run as shown."""
 
 import doctest
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -23,12 +25,14 @@ sys.exit(failed or not attempted)
 """
 
 
-def test_the_scapy_transcript_runs_as_shown():
-    transcript = re.search(r"<!-- transcript -->\n```pycon\n(.*?)```", README, re.DOTALL)
-    assert transcript
-    assert doctest.DocTestParser().get_examples(transcript[1])
+TRANSCRIPTS = re.findall(r"<!-- transcript -->\n```pycon\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=["capture", "server"])
+def test_the_scapy_transcripts_run_as_shown(transcript):
+    assert doctest.DocTestParser().get_examples(transcript)
     shell = subprocess.run(
-        [sys.executable, "-c", SHELL], input=transcript[1], cwd=ROOT, text=True,
+        [sys.executable, "-c", SHELL], input=transcript, cwd=ROOT, text=True,
         capture_output=True,
     )  # fmt: skip
     assert shell.returncode == 0, shell.stdout + shell.stderr

@@ -23,9 +23,9 @@ from scapy.all import (
     wrpcap,
 )
 
-from scapy_netdump import scapy_tools
 from scapy_netdump.layers import KernelDumpHeader, Netdump, NetdumpAck, NetdumpHerald
-from scapy_netdump.scapy_tools import NetdumpSession, take_apart
+from scapy_netdump.scapy_tools import session as session_module
+from scapy_netdump.scapy_tools.session import NetdumpSession, take_apart
 
 CLIENT, SERVER = "192.0.2.2", "192.0.2.1"
 CLIENT_PORT, SERVER_PORT = 5000, 41885
@@ -177,7 +177,7 @@ def test_fragments_are_put_together_by_scapys_own_session(tmp_path: Path) -> Non
 
 
 def test_hostile_heralds_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scapy_tools, "_MAX_REMEMBERED", 10)
+    monkeypatch.setattr(session_module, "_MAX_REMEMBERED", 10)
     session = NetdumpSession()
     for port in range(1, 100):
         herald = from_client(Netdump(seqno=1), dport=20023, sport=port)

@@ -5,7 +5,7 @@ import struct
 from typing import Any
 
 from scapy.fields import IntEnumField, IntField, LongField, PacketListField
-from scapy.layers.inet import UDP
+from scapy.layers.inet import UDP, UDPerror
 from scapy.packet import Packet, Raw, bind_top_down
 
 from .base import Summary, _Layer, described, fixed_size, offset_of
@@ -72,7 +72,7 @@ class Netdump(_Layer):
         return (s, None) if self.len is None else (s[: self.len], s[self.len :])
 
     def hashret(self) -> bytes:
-        return struct.pack("!I", self.seqno or 0)
+        return _hash_of_seqno(self)
 
     def answers(self, other: Packet) -> int:
         return 0  # only an ack answers; a message quoted by an ICMP error does not
@@ -82,6 +82,12 @@ class Netdump(_Layer):
         if self.len:
             shown += " offset=%Netdump.offset% len=%Netdump.len%"
         return self.sprintf(shown), [UDP]
+
+
+def _hash_of_seqno(layer: Packet) -> bytes:
+    """What Scapy files a message under until its ack comes. Of what an ICMP error quotes it is
+    another: Scapy would take the error for an answer to what it quotes."""
+    return b"" if isinstance(layer.underlayer, UDPerror) else struct.pack("!I", layer.seqno or 0)
 
 
 _HEADER_SIZE = sum(map(fixed_size, Netdump.fields_desc))
@@ -100,7 +106,7 @@ class NetdumpAck(_Layer):
         return b"", s
 
     def hashret(self) -> bytes:
-        return struct.pack("!I", self.seqno or 0)
+        return _hash_of_seqno(self)
 
     def answers(self, other: Packet) -> int:
         return int(isinstance(other, Netdump) and self.seqno == other.seqno)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Helpers for interactive Scapy. Imports Scapy and the layers.
+"""Dissecting traffic of netdump on any port. Imports Scapy and the layers.
 
 >>> sniff(offline="panic.pcapng", session=NetdumpSession).summary()
 >>> sniff(offline="panic.pcapng", session=NetdumpSession(IPSession))    # fragments too
@@ -13,15 +13,13 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import NoPayload, Packet, Padding
 from scapy.sessions import DefaultSession
 
-from .formats import ACK_PORT, HERALD, HERALD_PORT
-from .layers import Netdump, NetdumpAck, NetdumpAcks, NetdumpMessages
-from .layers.messages import datagram_class
-from .wire import ACK_SIZE, HEADER_SIZE
+from ..formats import ACK_PORT, HERALD, HERALD_PORT
+from ..layers import Netdump, NetdumpAck, NetdumpAcks, NetdumpMessages
+from ..layers.messages import datagram_class
+from ..wire import ACK_SIZE, HEADER_SIZE
 
 if TYPE_CHECKING:
     from scapy.supersocket import SuperSocket
-
-__all__ = ["NetdumpSession"]
 
 # An address and a port of the client, then of the server.
 Ends: TypeAlias = tuple[str, int, str, int]
@@ -61,7 +59,7 @@ class NetdumpSession(DefaultSession):
         return packet
 
     def _dissect_again(self, packet: Packet) -> None:
-        carriers = _udp_and_ip(packet)
+        carriers = udp_and_ip(packet)
         if carriers is None:
             return
         udp, ip = carriers
@@ -93,7 +91,7 @@ class NetdumpSession(DefaultSession):
         return [sport for src, sport, dst in self._heralds if (src, dst) == (client, server)]
 
 
-def _udp_and_ip(packet: Packet) -> tuple[UDP, IP | IPv6] | None:
+def udp_and_ip(packet: Packet) -> tuple[UDP, IP | IPv6] | None:
     """The datagram and what carries it; not a datagram that an ICMP error quotes."""
     udp = packet.getlayer(UDP)
     below = udp.underlayer if udp is not None else None
@@ -107,13 +105,13 @@ def _size_of_data(udp: UDP) -> int:
     return len(udp.payload) if udp.len is None else max(udp.len - _UDP_HEADER_SIZE, 0)
 
 
-def _data(udp: UDP) -> bytes:
+def datagram_of(udp: UDP) -> bytes:
     """What the datagram holds, as far as it was captured, without padding of the frame."""
     return bytes(udp.payload)[: _size_of_data(udp)]
 
 
 def _ack_seqno(udp: UDP) -> int | None:
-    data = _data(udp)
+    data = datagram_of(udp)
     return int.from_bytes(data, "big") if len(data) == ACK_SIZE else None
 
 
@@ -126,7 +124,7 @@ def _remember(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 
 
 def _replace_payload(udp: UDP, *, from_client: bool) -> None:
-    data = _data(udp)
+    data = datagram_of(udp)
     padding = bytes(udp.payload)[len(data) :]
     layer = datagram_class(data, _size_of_data(udp), from_client=from_client)
     udp.remove_payload()
@@ -138,7 +136,7 @@ def _replace_payload(udp: UDP, *, from_client: bool) -> None:
 
 def take_apart(packet: Packet) -> Iterator[Packet]:
     """The packet itself; or one packet for each message or ack of a super-frame."""
-    carriers = _udp_and_ip(packet)
+    carriers = udp_and_ip(packet)
     parts = _parts(carriers[0].payload) if carriers is not None else []
     if carriers is None or not parts:
         yield packet
@@ -171,7 +169,7 @@ def _size_as_sent(part: Packet) -> int:
 def _alone(carrier: Packet, part: Packet, surplus: int) -> Packet:
     """`part` in a packet of its own, which has `surplus` bytes less than the super-frame had."""
     single = carrier / part
-    udp, ip = cast(tuple[UDP, IP | IPv6], _udp_and_ip(single))
+    udp, ip = cast(tuple[UDP, IP | IPv6], udp_and_ip(single))
     for layer, size in ((udp, "len"), (ip, "len" if isinstance(ip, IP) else "plen")):
         value = layer.getfieldval(size)
         layer.setfieldval(size, value - surplus if value and value > surplus else None)

@@ -74,7 +74,4 @@ def _zstd_compressor(level: int) -> Any:
             "compressing with zstd needs the Python package zstandard: "
             "pip install 'scapy-netdump[zstd]'; gzip needs none"
         ) from None
-    parameters = zstandard.ZstdCompressor(
-        level=level, write_checksum=True, write_content_size=False
-    )
-    return parameters.compressobj()
+    return zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dump that is in a file: a vmcore, one with its other files beside it, or a capture.
+
+Wiring only. Which of these a file is, its neighbours and its first bytes tell.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .capture.compressed import DamagedError, unpacker
+from .capture.pcap import Pcap
+from .capture.pcapng import Pcapng
+from .content.views import Content, FileContent
+from .core.extents import Range
+from .core.transfer import MAX_KEY_SIZE
+from .errors import CaptureError, NetdumpError, StoreError, UsageError
+from .kerneldump.header import HEADER_SIZE
+from .kerneldump.recognition import compression_number
+from .recover import RecoveredDump, Recoverer
+from .store.dump_files import Published
+from .store.mapfile import MapfileError, parse_mapfile
+from .text import counted
+
+#: Told of what is being read: its name, how many bytes, and of how many.
+Progress = Callable[[str, int, int | None], None]
+
+#: As netdumpd and savecore(8) name a vmcore: what its other files have in common with it.
+_VMCORE = re.compile(r"(?:vmcore|vmcore_encrypted)\.(?P<dump>.+?)(?P<suffix>\.gz|\.zst)?")
+_COMPRESSIONS = {".gz": 1, ".zst": 2}
+_HEAD = 64
+_MAX_INFO = 1 << 16
+_MAX_MAPFILE = 1 << 30
+
+
+class NoDumpError(NetdumpError):
+    """There is no whole dump where one was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDump:
+    """A dump in files. ``kdh``, ``key`` and ``info`` are empty when there is no such file;
+    ``compression`` is the header's number, as far as it can be told without one."""
+
+    name: str
+    content: Content = field(repr=False)
+    kdh: bytes = b""
+    key: bytes = b""
+    info: str = ""
+    compression: int = 0
+
+
+def find_dump(
+    path: Path, number: int | None, files: ExitStack, progress: Progress | None
+) -> FoundDump:
+    """The dump in the file at ``path``; what is opened for it goes to ``files``.
+
+    ``number`` chooses between several dumps in a capture, from 1 on. NetdumpError if there is
+    no dump, or if bytes of it are missing.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: a directory; name a vmcore in it")
+    beside = files_beside(path)
+    if not (beside.kdh or beside.key or beside.info) and _is_capture(path):
+        beside = _from_capture(path, number, files, progress)
+    elif number is not None:
+        raise UsageError(f"{path}: not a capture, there is no dump {number} to choose in it")
+    return _opened(beside, str(path), files)
+
+
+def files_beside(path: Path) -> Published:
+    """A vmcore and the files of the same dump beside it, as far as they exist."""
+    name = path.resolve().name
+    match = _VMCORE.fullmatch(name)
+    if match is None:
+        return Published(vmcore=path, map=existing(path.with_name(f"{name}.map")))
+    found = {
+        kind: existing(path.resolve().with_name(f"{kind}.{match['dump']}"))
+        for kind in ("info", "kdh", "key")
+    }
+    return Published(**found, vmcore=path, map=existing(path.resolve().with_name(f"{name}.map")))
+
+
+def existing(path: Path) -> Path | None:
+    """The path if there is a file."""
+    return path if path.is_file() else None
+
+
+def missing_ranges(mapfile: Path | None) -> list[Range]:
+    """What a mapfile says is missing; nothing if there is none. NetdumpError if it is none."""
+    if mapfile is None:
+        return []
+    try:
+        return parse_mapfile(read_small(mapfile, _MAX_MAPFILE).decode(errors="replace"))[0]
+    except MapfileError as error:
+        raise NoDumpError(f"{mapfile}: {error}") from None
+
+
+def read_small(path: Path | None, limit: int) -> bytes:
+    """All of a small file, up to ``limit`` bytes; nothing if there is none."""
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _opened(dump: Published, name: str, files: ExitStack) -> FoundDump:
+    assert dump.vmcore is not None
+    missing = missing_ranges(dump.map)
+    if missing:
+        count = sum(end - start for start, end in missing)
+        raise NoDumpError(
+            f"{name}: {count} bytes missing in {counted(len(missing), 'range')}; it cannot be sent"
+        )
+    content = files.enter_context(FileContent(dump.vmcore))
+    kdh = read_small(dump.kdh, HEADER_SIZE)
+    if kdh and len(kdh) < HEADER_SIZE:
+        raise NoDumpError(f"{dump.kdh}: {len(kdh)} bytes, a dump header has {HEADER_SIZE}")
+    key = read_small(dump.key, MAX_KEY_SIZE)
+    info = read_small(dump.info, _MAX_INFO).decode(errors="backslashreplace")
+    status = info.splitlines()[-1] if info else ""
+    if status.startswith("Dump incomplete"):
+        raise NoDumpError(f"{name}: {status}; it cannot be sent")
+    match = _VMCORE.fullmatch(dump.vmcore.resolve().name)
+    suffix = match["suffix"] if match is not None else None
+    compression = _COMPRESSIONS.get(suffix or "", 0)
+    if not key:
+        compression = compression_number(content.read(0, _HEAD))
+    return FoundDump(name, content, kdh, key, info, compression)
+
+
+def _is_capture(path: Path) -> bool:
+    """Whether a file is a capture, perhaps a compressed one."""
+    head = read_small(path, _HEAD)
+    try:
+        unpack = unpacker(head, str(path))
+        if unpack is not None:
+            with path.open("rb") as file:
+                head = _first(unpack(file))
+    except (CaptureError, DamagedError, OSError):
+        return False
+    return Pcap.recognise(head) is not None or Pcapng.recognise(head) is not None
+
+
+def _first(pieces: Iterator[bytes]) -> bytes:
+    head = b""
+    for piece in pieces:
+        head += piece[:_HEAD]
+        if len(head) >= _HEAD:
+            break
+    return head
+
+
+def _from_capture(
+    path: Path, number: int | None, files: ExitStack, progress: Progress | None
+) -> Published:
+    """The files of a dump in a capture, recovered into a directory that goes with ``files``."""
+    directory = files.enter_context(tempfile.TemporaryDirectory(prefix="netdump-"))
+    with Recoverer(Path(directory)) as recoverer:
+        recoverer.read(str(path), progress)
+        dump = _chosen(path, number, recoverer.finish().dumps)
+    if not dump.complete or dump.files.vmcore is None:
+        raise NoDumpError(f"{path}: {dump.status}; it cannot be sent")
+    sound = dump.kdh is not None and dump.kdh.valid
+    return Published(
+        kdh=dump.files.kdh if sound else None, key=dump.files.key, vmcore=dump.files.vmcore
+    )
+
+
+def _chosen(path: Path, number: int | None, dumps: Sequence[RecoveredDump]) -> RecoveredDump:
+    if not dumps:
+        raise NoDumpError(f"{path}: a capture without a dump in it")
+    if number is None and len(dumps) > 1:
+        names = ", ".join(f"{n}: {_title(dump)}" for n, dump in enumerate(dumps, 1))
+        raise UsageError(f"{path}: {len(dumps)} dumps; choose one by its number ({names})")
+    number = 1 if number is None else number
+    if not 0 < number <= len(dumps):
+        raise UsageError(f"{path}: there is no dump {number}, it holds {len(dumps)}")
+    return dumps[number - 1]
+
+
+def _title(dump: RecoveredDump) -> str:
+    return dump.client if dump.kdh is None else f"{dump.client} {dump.kdh.hostname}"

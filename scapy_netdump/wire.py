@@ -4,10 +4,12 @@
 Imports the standard library and the formats that are generated from the Scapy layers.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
 from struct import Struct, unpack_from
 from typing import NamedTuple, TypeAlias
 
-from .formats import ACK_FORMAT, MESSAGE_TYPES, NETDUMP_FORMAT
+from .formats import ACK_FORMAT, MESSAGE_TYPES, NETDUMP_FIELDS, NETDUMP_FORMAT
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -73,6 +75,105 @@ def malformed(found: list[Message], payload: Buffer, length: int | None = None) 
     after = found[-1].start + found[-1].len if found else 0
     snapped = after + HEADER_SIZE > len(payload) and len(payload) < length
     return after != length and not snapped
+
+
+class Run(NamedTuple):
+    """Messages of one type and size that follow each other, in a buffer and in their file.
+
+    The first payload is `size` bytes at `start` of the buffer, and belongs at `offset` of
+    the file; there are `number`, each with its header before it. `seqnos` are theirs, as the
+    acks have them, four bytes each.
+    """
+
+    type: int
+    offset: int
+    start: int
+    size: int
+    number: int
+    seqnos: bytes
+
+
+def runs(data: memoryview, sizes: Sequence[int]) -> tuple[list[Run], int]:
+    """The messages of datagrams that lie end to end in `data` and have these `sizes`.
+
+    They are those that `messages` finds in each when all of it was captured. The number
+    is of datagrams that it calls malformed.
+    """
+    found: list[Run] = []
+    bad = index = start = 0
+    if len(sizes) == 1:  # from a client that waits for each ack, and wants it soon
+        whole = _walk(data, 0, sizes[0], found)
+        return found, int(not whole)
+    while index < len(sizes):
+        size = sizes[index]
+        alike = 1
+        while alike < _MOST and index + alike < len(sizes) and sizes[index + alike] == size:
+            alike += 1
+        index += alike
+        run = _uniform(data, start, size, alike) if alike >= _FEWEST else None
+        if run is not None:
+            found.append(run)
+            start += alike * size
+            continue
+        for _ in range(alike):
+            bad += not _walk(data, start, start + size, found)
+            start += size
+    return found, bad
+
+
+def _walk(data: memoryview, after: int, end: int, found: list[Run]) -> bool:
+    """Find the messages from `after` to `end`; False if there is something else."""
+    mixed = False
+    while after + HEADER_SIZE <= end:
+        kind, _, offset, size, _ = _HEADER.unpack_from(data, after)
+        step = HEADER_SIZE + size
+        if end - after >= _FEWEST * step and not mixed:
+            count = min((end - after) // step, _MOST)
+            run = _uniform(data, after, step, count)
+            last = after + count * step
+            if run is not None and (last == end or _followed(data, last, end)):
+                found.append(run)
+                after = last
+                continue
+            mixed = True
+        if kind not in MESSAGE_TYPES or (
+            after + step != end and not _followed(data, after + step, end)
+        ):
+            break
+        seqno = data[after + 4 : after + 8].tobytes()
+        found.append(Run(kind, offset, after + HEADER_SIZE, size, 1, seqno))
+        after += step
+    return after == end
+
+
+#: As many messages as are decoded at once, and as make that worth while.
+_MOST, _FEWEST = 64, 4
+
+
+def _uniform(data: memoryview, start: int, step: int, count: int) -> Run | None:
+    """So many messages of `step` bytes each, header included, as one run, if they are one."""
+    size = step - HEADER_SIZE
+    if size <= 0:
+        return None
+    headers, seqnos = _layouts(step, count)
+    values = headers.unpack_from(data, start)
+    kind, offset = values[0], values[2]
+    fields = len(NETDUMP_FIELDS)
+    if (
+        kind not in MESSAGE_TYPES
+        or values[0::fields] != (kind,) * count
+        or values[3::fields] != (size,) * count
+        or values[2::fields] != tuple(range(offset, offset + count * size, size))
+    ):
+        return None
+    return Run(kind, offset, start + HEADER_SIZE, size, count, seqnos.pack(*values[1::fields]))
+
+
+@lru_cache(maxsize=2 * _MOST)
+def _layouts(step: int, count: int) -> tuple[Struct, Struct]:
+    """The headers of `count` messages of `step` bytes each, and their seqnos as acks."""
+    header = NETDUMP_FORMAT + f"{step - HEADER_SIZE}x"
+    return Struct("!" + header.lstrip("!") * count), Struct("!" + ACK_FORMAT.lstrip("!") * count)
 
 
 def acks(payload: Buffer, length: int | None = None) -> tuple[int, ...]:

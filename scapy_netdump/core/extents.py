@@ -56,6 +56,10 @@ class Extents:
         """Add the bytes from ``start`` up to ``end``."""
         if start >= end:
             return
+        if self._ends and start == self._ends[-1]:  # as nearly all dumps come
+            self._ends[-1] = end
+            self._total += end - start
+            return
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end, first)
         if first == last:

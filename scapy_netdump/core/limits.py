@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a dump server takes from whom: bounds on hostile or broken clients.
+
+Imports only the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeAlias
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes in bytes, times in seconds.
+
+    ``dump_size``: the end of the last byte of a vmcore. ``jump``: how far beyond the highest
+    byte that is here one may be written; dumps come more or less in order. ``ranges``: how
+    many separate ranges of a vmcore may be here (16 bytes of memory each). ``clients``: how
+    many may dump at once; as many finished dumps linger at most. ``heralds``: how many new
+    dumps may begin in a second. ``allow``: the networks that clients may be in; none for
+    anywhere. ``expiry``: a client that is silent for this long has died (netdumpd: 600).
+    ``herald_expiry``: the same for one that sent nothing but HERALDs. ``linger``: for how
+    long repeated messages of a finished dump are acked again.
+    """
+
+    dump_size: int = 1024 * _GIB
+    jump: int = 64 * _GIB
+    ranges: int = 1 << 16
+    clients: int = 64
+    heralds: float = 64.0
+    allow: tuple[Network, ...] = ()
+    expiry: float = 600.0
+    herald_expiry: float = 60.0
+    linger: float = 30.0
+
+    def allows(self, address: str) -> bool:
+        """Whether a client at this address may dump."""
+        if not self.allow:
+            return True
+        client = ip_address(address.partition("%")[0])
+        return any(client in network for network in self.allow)
+
+
+def networks(texts: list[str]) -> tuple[Network, ...]:
+    """Networks (``192.0.2.0/24``) or single addresses from text; ValueError if one is none."""
+    return tuple(ip_network(text) for text in texts)
+
+
+class Rate:
+    """At most ``limit`` things a second, and as many at once after a pause."""
+
+    __slots__ = ("_last", "_left", "_limit")
+
+    def __init__(self, limit: float) -> None:
+        self._limit = self._left = max(1.0, limit)
+        self._last = 0.0
+
+    def take(self, now: float) -> bool:
+        """Count one; False if it is one too many."""
+        self._left = min(self._limit, self._left + max(0.0, now - self._last) * self._limit)
+        self._last = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -10,7 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .capture.compressed import DamagedError, unpacker
@@ -20,7 +20,7 @@ from .content.views import Content, FileContent
 from .core.extents import Range
 from .core.transfer import MAX_KEY_SIZE
 from .errors import CaptureError, NetdumpError, StoreError, UsageError
-from .kerneldump.header import HEADER_SIZE
+from .kerneldump.header import HEADER_SIZE, DumpHeader
 from .kerneldump.recognition import compression_number
 from .recover import RecoveredDump, Recoverer
 from .store.dump_files import Published
@@ -39,13 +39,14 @@ _MAX_MAPFILE = 1 << 30
 
 
 class NoDumpError(NetdumpError):
-    """There is no whole dump where one was looked for."""
+    """There is no dump where one was looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundDump:
     """A dump in files. ``kdh``, ``key`` and ``info`` are empty when there is no such file;
-    ``compression`` is the header's number, as far as it can be told without one."""
+    ``compression`` is the header's number, as far as it can be told without one. ``problem``
+    says why the dump is not whole, in a line; empty if nothing is known to be missing."""
 
     name: str
     content: Content = field(repr=False)
@@ -53,6 +54,13 @@ class FoundDump:
     key: bytes = b""
     info: str = ""
     compression: int = 0
+    problem: str = ""
+
+    @property
+    def header(self) -> DumpHeader | None:
+        """The dump header, decoded, if it is there and undamaged."""
+        header = DumpHeader.unpack(self.kdh) if self.kdh else None
+        return header if header is not None and header.valid else None
 
 
 def find_dump(
@@ -61,7 +69,7 @@ def find_dump(
     """The dump in the file at ``path``; what is opened for it goes to ``files``.
 
     ``number`` chooses between several dumps in a capture, from 1 on. NetdumpError if there is
-    no dump, or if bytes of it are missing.
+    no dump.
     """
     if path.is_dir():
         raise UsageError(f"{path}: a directory; name a vmcore in it")
@@ -115,26 +123,27 @@ def read_small(path: Path | None, limit: int) -> bytes:
 def _opened(dump: Published, name: str, files: ExitStack) -> FoundDump:
     assert dump.vmcore is not None
     missing = missing_ranges(dump.map)
-    if missing:
-        count = sum(end - start for start, end in missing)
-        raise NoDumpError(
-            f"{name}: {count} bytes missing in {counted(len(missing), 'range')}; it cannot be sent"
-        )
-    content = files.enter_context(FileContent(dump.vmcore))
+    content = files.enter_context(FileContent(dump.vmcore, missing))
     kdh = read_small(dump.kdh, HEADER_SIZE)
     if kdh and len(kdh) < HEADER_SIZE:
         raise NoDumpError(f"{dump.kdh}: {len(kdh)} bytes, a dump header has {HEADER_SIZE}")
     key = read_small(dump.key, MAX_KEY_SIZE)
     info = read_small(dump.info, _MAX_INFO).decode(errors="backslashreplace")
-    status = info.splitlines()[-1] if info else ""
-    if status.startswith("Dump incomplete"):
-        raise NoDumpError(f"{name}: {status}; it cannot be sent")
     match = _VMCORE.fullmatch(dump.vmcore.resolve().name)
     suffix = match["suffix"] if match is not None else None
     compression = _COMPRESSIONS.get(suffix or "", 0)
     if not key:
         compression = compression_number(content.read(0, _HEAD))
-    return FoundDump(name, content, kdh, key, info, compression)
+    return FoundDump(name, content, kdh, key, info, compression, _problem(missing, info))
+
+
+def _problem(missing: Sequence[Range], info: str) -> str:
+    """Why a dump with these holes and this info text is not whole."""
+    if missing:
+        count = sum(end - start for start, end in missing)
+        return f"{count} bytes missing in {counted(len(missing), 'range')}"
+    status = info.splitlines()[-1] if info else ""
+    return status if status.startswith("Dump incomplete") else ""
 
 
 def _is_capture(path: Path) -> bool:
@@ -167,12 +176,10 @@ def _from_capture(
     with Recoverer(Path(directory)) as recoverer:
         recoverer.read(str(path), progress)
         dump = _chosen(path, number, recoverer.finish().dumps)
-    if not dump.complete or dump.files.vmcore is None:
-        raise NoDumpError(f"{path}: {dump.status}; it cannot be sent")
+    if dump.files.vmcore is None:
+        raise NoDumpError(f"{path}: {dump.status}")
     sound = dump.kdh is not None and dump.kdh.valid
-    return Published(
-        kdh=dump.files.kdh if sound else None, key=dump.files.key, vmcore=dump.files.vmcore
-    )
+    return replace(dump.files, kdh=dump.files.kdh if sound else None)
 
 
 def _chosen(path: Path, number: int | None, dumps: Sequence[RecoveredDump]) -> RecoveredDump:

@@ -32,7 +32,8 @@ from .kerneldump.encryption import (
 from .kerneldump.header import DumpHeader, changed_header, pack_header
 from .kerneldump.info import info_values
 from .kerneldump.key import DumpKey
-from .kerneldump.recognition import architecture_version, minidump_architecture
+from .kerneldump.minidump import minidump_architecture
+from .kerneldump.recognition import architecture_version
 
 #: Told of work before the first byte can be sent: what, how many bytes, and of how many.
 Progress = Callable[[str, int, int | None], None]
@@ -143,6 +144,8 @@ def open_dump(
     preparation = preparation or Preparation()
     with ExitStack() as files:
         found = find_dump(Path(path), preparation.number, files, progress)
+        if found.problem:
+            raise UnfitError(f"{found.name}: {found.problem}; it cannot be sent")
         dump = _as_it_is(found, preparation, files)
         if preparation.compression != "none" or preparation.public_key is not None:
             _check(dump, preparation)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .content.encryption import WINDOW, Cipher, Decrypted
-from .content.views import Content, Part
+from .content.views import Content, Held, Part
 from .core.extents import Range
 from .decompress import Decompressed, Write, decompress
 from .errors import StoreError
@@ -63,12 +63,7 @@ def plain_copy(
     no file is left.
     """
     sound = header if header is not None and header.valid else None
-    content = source
-    if sound is not None:
-        least = 0 if sound.compression else content.size
-        content = Part(content, max(least, sound.dumplength))
-    if cipher is not None:
-        content = Decrypted(content, cipher)
+    content = _decrypted(source, sound, cipher)
     watched = _Watched(content, progress)
     with _new_file(destination, force) as descriptor:
 
@@ -88,6 +83,50 @@ def plain_copy(
         os.ftruncate(descriptor, _end(result))
         map_ = _write_map(destination, result)
     return PlainCopy(destination, result.size, result.missing, map_, result.problem)
+
+
+def plain_head(
+    source: Content,
+    name: str,
+    limit: int,
+    *,
+    header: DumpHeader | None = None,
+    cipher: Cipher | None = None,
+) -> Content:
+    """What is in ``source``, decrypted and decompressed, to be looked at: if it is compressed
+    its first ``limit`` bytes, all else missing; otherwise all of it.
+
+    ``name`` is for messages. NetdumpError if what it takes is not installed.
+    """
+    content = _decrypted(source, header, cipher)
+    packed = header.compression if header is not None else _compression(content)
+    if not packed:
+        return content
+    head = bytearray()
+
+    def keep(_: int, data: bytes) -> None:
+        head.extend(data)
+        if len(head) >= limit:
+            raise _EnoughError
+
+    with suppress(_EnoughError):
+        decompress(content, name, None, keep)
+    extent = header.dumpextent if header is not None else 0
+    return Held(bytes(head), max(extent, len(head)))
+
+
+class _EnoughError(Exception):
+    """No more of it is wanted."""
+
+
+def _decrypted(source: Content, header: DumpHeader | None, cipher: Cipher | None) -> Content:
+    """A vmcore of the length that its header has, through its cipher if it has one. What is
+    behind that is padding if it is compressed, and else kept."""
+    content = source
+    if header is not None:
+        least = 0 if header.compression else content.size
+        content = Part(content, max(least, header.dumplength))
+    return Decrypted(content, cipher) if cipher is not None else content
 
 
 def _compression(content: Content) -> int:

@@ -4,24 +4,17 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
-import os
 import sys
 from pathlib import Path
 
 from ..decrypt import CRASH_DIRECTORY, DecryptionFiles, decrypt, files_of_dump
-from ..errors import NetdumpError, UsageError
+from ..errors import UsageError
 from ..exits import GOOD, INCOMPLETE
 from ..plain import PlainCopy
 from ..text import counted, printable
+from .passphrase import ask_passphrase
 from .progress import ProgressLine
-
-_TERMINAL = "/dev/tty"
-
-
-class NoTerminalError(NetdumpError):
-    """There is nobody to ask."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         copy = decrypt(
             files,
             private_key,
-            lambda: _ask_passphrase(private_key),
+            lambda: ask_passphrase(private_key),
             unpack=options.decompress,
             force=options.force,
             progress=lambda done, total: progress(files.encrypted.name, done, total),
@@ -54,20 +47,6 @@ def _files(options: argparse.Namespace) -> DecryptionFiles:
     if options.number is None and options.directory is None and all(named):
         return DecryptionFiles(*map(Path, named))
     raise UsageError("name -k KEY, -e ENCRYPTEDCORE and -c CORE; or -n N, and -d DIR if need be")
-
-
-def _ask_passphrase(private_key: Path) -> bytes:
-    """What the user types on the terminal. Never from standard input, where it would show."""
-    try:
-        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        raise NoTerminalError(
-            f"{private_key}: needs a passphrase, and there is no terminal to ask for it"
-        ) from None
-    try:
-        return getpass.getpass(f"Passphrase of {printable(str(private_key))}: ").encode()
-    except EOFError:
-        return b""
 
 
 def _say(line: str) -> None:

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from ..errors import NetdumpError
-from ..kerneldump.contents import HEAD_SIZE, Contents, contents_of
+from ..kerneldump.contents import HEAD_SIZE, Contents
 from ..kerneldump.msgbuf import STRUCT_SIZE, MessageBuffer, console_text, find_msgbufs
 from ..kerneldump.regions import Range, without
 from ..kerneldump.textdump import MAX_SIZE
@@ -33,19 +34,25 @@ def head_of(content: Content) -> bytes:
     return content.read(0, size)
 
 
-def console_of(content: Content, *, textdump: bool = False) -> str:
-    """What the console showed last, the oldest text first; missing bytes are marked.
+class Console(NamedTuple):
+    """What the console showed last, the oldest text first; ``bytes_missing`` of it are marked."""
 
-    ``textdump``: the dump's header says that it is one. NoConsoleError if there is none.
-    """
-    contents = contents_of(head_of(content), content.size, textdump=textdump)
+    text: str
+    bytes_missing: int
+
+
+def console_of(content: Content, contents: Contents) -> Console:
+    """The console text in a dump, of which ``contents`` tells what it is. NoConsoleError if
+    there is none."""
     if contents.kind == "textdump":
         return _text_file(content)
     buffer = _where_it_belongs(content, contents) or _searched(content, contents)
     if buffer is None:
         reason = contents.note or "its message buffer is missing"
         raise NoConsoleError(f"{contents.kind}: no console text found: {reason}")
-    return console_text(_pieces(content, buffer.in_order()))
+    pieces = list(_pieces(content, buffer.in_order()))
+    missing = sum(piece for piece in pieces if isinstance(piece, int))
+    return Console(console_text(pieces), missing)
 
 
 def _where_it_belongs(content: Content, contents: Contents) -> MessageBuffer | None:
@@ -82,12 +89,12 @@ def _searched(content: Content, contents: Contents) -> MessageBuffer | None:
     return None
 
 
-def _text_file(content: Content) -> str:
+def _text_file(content: Content) -> Console:
     if content.size > MAX_SIZE:
         raise NoConsoleError(f"textdump: {content.size} bytes are too many for one")
     for file in text_files(content.read(0, content.size)):
         if file.name == _TEXT_FILE:
-            return console_text([file.data])
+            return Console(console_text([file.data]), 0)
     raise NoConsoleError(f"textdump: it has no {_TEXT_FILE}")
 
 

@@ -107,3 +107,17 @@ class Padded:
         wanted = max(0, min(size, self.size - offset))
         data = self._content.read(offset, wanted) if offset < self._content.size else b""
         return data if len(data) == wanted else data.ljust(wanted, b"\0")
+
+
+class Held:
+    """Bytes in memory: the first of some content of ``size`` bytes. The others are missing."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data = data
+        self.size = size
+        self.missing = [(len(data), size)] if len(data) < size else []
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        wanted = max(0, min(size, self.size - offset))
+        return self._data[offset : offset + wanted].ljust(wanted, b"\0")

@@ -80,6 +80,17 @@ _PAGE = 4096
 _PAGES_OF_FLAGS = {0: 4096, 1: 16384, 2: 65536}  # MINIDUMP_FLAG_PS_* of arm64
 
 
+def minidump_architecture(head: bytes) -> str | None:
+    """The architecture of a dump that begins with ``head``, as the kernel puts it into the KDH;
+    None if it is no minidump, or none that is known."""
+    layout = _LAYOUTS.get(_magic(head))
+    return layout.architecture if layout is not None else None
+
+
+def _magic(head: bytes) -> bytes:
+    return head[: max(layout.magic_size for layout in _LAYOUTS.values())].partition(b"\0")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Minidump:
     """What a minidump's header says. Sizes are in bytes, as the kernel counted them.
@@ -102,7 +113,7 @@ class Minidump:
     def parse(cls, head: bytes) -> Minidump | None:
         """The header at the start of a dump, of which HEAD_SIZE bytes are enough; None if
         this is no minidump. MinidumpError if it is one that is not understood."""
-        magic = head[:32].partition(b"\0")[0]
+        magic = _magic(head)
         if not magic.startswith(b"minidump FreeBSD/"):
             return None
         layout = _LAYOUTS.get(magic)

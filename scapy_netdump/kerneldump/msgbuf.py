@@ -23,7 +23,7 @@ _MEMBERS_SIZE = struct.calcsize(_MEMBERS)
 STRUCT_SIZE = 8 + _MEMBERS_SIZE
 
 #: Rings that are believed: the kernel's default is 96 KiB.
-MIN_SIZE, MAX_SIZE = 256, 1 << 28
+MIN_SIZE, MAX_SIZE = 256, 1 << 26
 
 
 @dataclass(frozen=True, slots=True)

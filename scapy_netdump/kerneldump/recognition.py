@@ -3,30 +3,11 @@
 
 from __future__ import annotations
 
-#: How a minidump begins (MINIDUMP_MAGIC in sys/*/include/minidump.h), with the name of the
-#: architecture that the kernel puts into the header (MACHINE_ARCH in sys/*/include/param.h).
-_MINIDUMPS = {
-    b"minidump FreeBSD/amd64": "amd64",
-    b"minidump FreeBSD/arm64": "aarch64",
-    b"minidump FreeBSD/arm": "armv7",
-    b"minidump FreeBSD/i386": "i386",
-    b"minidump FreeBSD/mips": "mips",
-    b"minidump FreeBSD/powerpc": "powerpc",
-    b"minidump FreeBSD/powerpc64": "powerpc64",
-    b"minidump FreeBSD/riscv": "riscv64",
-}
-_MAGIC_SIZE = 32  # 24 on most architectures, which the names leave room in for a NUL
-
 #: KERNELDUMP_COMP_* by what compressed data begins with: RFC 1952, RFC 8878.
 _COMPRESSIONS = {b"\x1f\x8b": 1, b"\x28\xb5\x2f\xfd": 2}
 
 #: KERNELDUMP_*_VERSION in sys/sys/kerneldump.h, where it is not 1.
 _ARCHITECTURE_VERSIONS = {"amd64": 2, "i386": 2}
-
-
-def minidump_architecture(head: bytes) -> str | None:
-    """The architecture of a vmcore that begins with ``head``; None if it is no minidump."""
-    return _MINIDUMPS.get(head[:_MAGIC_SIZE].partition(b"\0")[0])
 
 
 def architecture_version(architecture: str) -> int:

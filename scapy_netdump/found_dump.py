@@ -74,7 +74,7 @@ def find_dump(
     if path.is_dir():
         raise UsageError(f"{path}: a directory; name a vmcore in it")
     beside = files_beside(path)
-    if not (beside.kdh or beside.key or beside.info) and _is_capture(path):
+    if not (beside.kdh or beside.key or beside.info) and is_capture(path):
         beside = _from_capture(path, number, files, progress)
     elif number is not None:
         raise UsageError(f"{path}: not a capture, there is no dump {number} to choose in it")
@@ -146,7 +146,7 @@ def _problem(missing: Sequence[Range], info: str) -> str:
     return status if status.startswith("Dump incomplete") else ""
 
 
-def _is_capture(path: Path) -> bool:
+def is_capture(path: Path) -> bool:
     """Whether a file is a capture, perhaps a compressed one."""
     head = read_small(path, _HEAD)
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .content.console import Console, console_of, head_of
 from .content.encryption import Cipher
+from .content.survey import Survey, survey
 from .content.views import Content
 from .errors import NetdumpError
 from .found_dump import FoundDump, Progress, find_dump
@@ -19,8 +20,8 @@ from .kerneldump.header import DumpHeader
 from .kerneldump.key import DumpKey
 from .plain import plain_head
 
-#: Bytes of a compressed dump that are unpacked to find the message buffer and the bitmap, which
-#: for a terabyte of memory takes 32 MiB.
+#: Bytes of a dump that are unpacked, or kept in memory, to find the message buffer and the
+#: bitmap, which for a terabyte of memory takes 32 MiB.
 HEAD = 64 << 20
 
 _TEXTDUMP = "FreeBSD Text Dump"  # TEXTDUMPMAGIC in sys/sys/kerneldump.h
@@ -43,6 +44,11 @@ class Inspection:
     header: DumpHeader | None
 
     @property
+    def survey(self) -> Survey:
+        """What it consists of, what is missing, and what that means."""
+        return survey(self.content, self.contents)
+
+    @property
     def console(self) -> Console:
         """What the console showed last. NoConsoleError if it is not there."""
         return console_of(self.content, self.contents)
@@ -63,6 +69,16 @@ def inspect(
     that of the private key. NetdumpError if there is no dump, or it cannot be decrypted.
     """
     found = find_dump(path, number, files, progress)
+    return look_into(found, private_key=private_key, passphrase=passphrase)
+
+
+def look_into(
+    found: FoundDump,
+    *,
+    private_key: Path | None = None,
+    passphrase: Passphrase = lambda _: b"",
+) -> Inspection:
+    """The same of a dump that was found already."""
     cipher = _cipher(found, private_key, passphrase) if _is_encrypted(found) else None
     content = plain_head(found.content, found.name, HEAD, header=found.header, cipher=cipher)
     textdump = found.header is not None and found.header.magic == _TEXTDUMP

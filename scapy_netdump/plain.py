@@ -94,9 +94,10 @@ def plain_head(
     cipher: Cipher | None = None,
 ) -> Content:
     """What is in ``source``, decrypted and decompressed, to be looked at: if it is compressed
-    its first ``limit`` bytes, all else missing; otherwise all of it.
+    its first ``limit`` bytes, otherwise all of it.
 
-    ``name`` is for messages. NetdumpError if what it takes is not installed.
+    What a hole in compressed data makes unreadable is ``missing``. ``name`` is for messages.
+    NetdumpError if what it takes is not installed.
     """
     content = _decrypted(source, header, cipher)
     packed = header.compression if header is not None else _compression(content)
@@ -105,13 +106,14 @@ def plain_head(
     head = bytearray()
 
     def keep(_: int, data: bytes) -> None:
-        head.extend(data)
-        if len(head) >= limit:
+        head.extend(data[: limit - len(head)])
+        if len(head) == limit and not content.missing:
             raise _EnoughError
 
-    with suppress(_EnoughError):
-        decompress(content, name, None, keep)
     extent = header.dumpextent if header is not None else 0
+    with suppress(_EnoughError):
+        result = decompress(content, name, extent or None, keep)
+        return Held(bytes(head), result.size, result.missing)
     return Held(bytes(head), max(extent, len(head)))
 
 

@@ -68,6 +68,10 @@ def test_without_what_finds_the_pages_it_is_not(name):
     part = region(name)
     found = judged([(part.start, part.start + 1)])
     assert found.usable is False
+    assert found.text == (
+        f"not usable: {name} missing (1 of {part.size} bytes); console text recovered"
+    )
+    found = judged([(part.start, part.end)])
     assert found.text == f"not usable: {name} missing; console text recovered"
 
 
@@ -75,7 +79,7 @@ def test_a_dump_that_broke_off_tells_all_that_it_lacks():
     ring = region("message buffer")
     found = judged([(ring.start + 10, len(DATA))])
     assert found.usable is False
-    assert "dump_avail, page bitmap and page tables missing" in found.text
+    assert "dump_avail missing, page bitmap missing and page tables missing" in found.text
     assert "console text recovered in part" in found.text
     assert "console text missing" in judged([(ring.start, len(DATA))]).text
 

@@ -88,6 +88,16 @@ def test_any_part_in_any_order_is_that_of_the_whole(
         assert decrypted.read(offset, size) == plain[offset : offset + size]
 
 
+@pytest.mark.parametrize("number", [AES, CHACHA20])
+def test_reading_older_parts_again_does_not_disturb_newer_ones(number: int) -> None:
+    plain = plain_bytes(8 * WINDOW)
+    whole = Encrypted(Bytes(plain), dump_cipher(number)).read(0, len(plain))
+    encrypted = Encrypted(Bytes(plain), dump_cipher(number))
+    for index in (2, 0, 1, 3, 5, 0, 7, 4, 6):
+        offset = index * WINDOW
+        assert encrypted.read(offset, WINDOW) == whole[offset : offset + WINDOW]
+
+
 holes = st.lists(st.tuples(st.integers(0, 1200), st.integers(1, 300)), max_size=5)
 
 

@@ -123,14 +123,21 @@ def _zstd_unpacker(name: str) -> Unpack:
 def _zstd_frames(file: io.BufferedReader) -> Iterator[Pieces]:
     """Each frame as its parts, which must be taken before the next frame."""
     while head := file.read(1):
-        if head == b"\0":  # as behind gzip data, they fill up a block
-            continue
+        if head == b"\0":  # zeros to the end fill up a block
+            _only_zeros(file)
+            return
         magic = head + _exactly(file, len(_ZSTD_MAGIC) - 1)
         if magic == _ZSTD_MAGIC:
             yield _zstd_frame(file, magic)
         elif magic in _SKIPPABLE_MAGICS:
             _skip(file, int.from_bytes(_exactly(file, 4), "little"))
         else:
+            raise DamagedError("what follows the zstd data is not zstd and was left out")
+
+
+def _only_zeros(file: io.BufferedReader) -> None:
+    while data := file.read(_INPUT):
+        if data.strip(b"\0"):
             raise DamagedError("what follows the zstd data is not zstd and was left out")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..content.survey import Survey
 from ..core.extents import Range
 from ..kerneldump.header import DumpHeader
 from ..recover import RecoveredDump
@@ -12,10 +13,11 @@ from ..store.dump_files import Published
 from ..text import counted, printable, utc_date
 
 _MAX_RANGES = 5
+_MAX_REGIONS = 12
 
 
-def describe_dump(dump: RecoveredDump) -> str:
-    """A dump of a capture: who, what, and what is missing."""
+def describe_dump(dump: RecoveredDump, contents: Iterable[str] = ()) -> str:
+    """A dump of a capture: who, what, what is missing, and what its ``contents`` are."""
     lines = [f"{dump.client} to {dump.server}, {_seen(dump)}"]
     if dump.path:
         lines.append(f"path: {dump.path}")
@@ -29,6 +31,7 @@ def describe_dump(dump: RecoveredDump) -> str:
         lines.append(
             f"{dump.conflicting_bytes} bytes came with different values; those acked first are kept"
         )
+    lines += contents
     lines.append(f"{counted(dump.messages, 'message')}, {dump.retransmitted} of them repeated")
     lines += describe_files(dump.files)
     return _block(lines)
@@ -47,6 +50,21 @@ def describe_header(header: DumpHeader) -> list[str]:
         lines.append(f'this is no dump header: its magic is "{header.magic}"')
     elif not header.parity_ok:
         lines.append("the header is damaged: its parity is wrong")
+    return lines
+
+
+def describe_survey(survey: Survey) -> list[str]:
+    """What a dump consists of, how much of each part is here, and what that means."""
+    contents = survey.contents
+    title = " of ".join(filter(None, (contents.kind, contents.architecture)))
+    lines = [f"{title}: {survey.verdict.text}"]
+    shown = contents.regions[:_MAX_REGIONS]
+    for region in shown if len(contents.regions) > 1 else ():
+        count = sum(end - start for start, end in region.missing(survey.missing))
+        state = f"{count} missing" if count else "whole"
+        lines.append(f"  {region.name}: {counted(region.size, 'byte')}, {state}")
+    if len(contents.regions) > len(shown):
+        lines.append(f"  and {len(contents.regions) - len(shown)} more regions")
     return lines
 
 

@@ -7,44 +7,37 @@ import argparse
 import json
 import struct
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from ..core.extents import Range
 from ..core.selection import Selection
 from ..core.transfer import MAX_KEY_SIZE
 from ..errors import NetdumpError
 from ..exits import FAILED, GOOD, INCOMPLETE
 from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
+from ..found_dump import NoDumpError, is_capture
+from ..heads import Heads
+from ..inspection import inspect
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recover import Recoverer
-from ..store.abandoned import true_status
-from ..store.dump_files import Published
-from ..store.listing import stored_dumps
-from ..store.mapfile import MapfileError, parse_mapfile
 from ..text import counted, printable
-from .describe import describe_dump, describe_files, describe_header, indent
+from .answers import Answer, describe_directory, look
+from .describe import describe_dump, describe_header, describe_survey, indent
+from .passphrase import ask_passphrase
 from .progress import ProgressLine
 from .selection import selection_of
-
-
-class _Answer(NamedTuple):
-    """What there is to say of a file, for people and for programs."""
-
-    text: str
-    values: dict[str, Any]
-    complete: bool = True
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe each file, and return the exit status."""
     selection = selection_of(options)
+    private_key = Path(options.private_key) if options.private_key is not None else None
     answers = []
     status = GOOD
     for name in options.files:
         try:
-            answer = _describe(name, selection)
+            answer = _describe(name, selection, private_key)
         except (NetdumpError, OSError) as error:
             print(f"netdump: {printable(str(error))}", file=sys.stderr)
             status = FAILED
@@ -59,21 +52,26 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _describe(name: str, selection: Selection) -> _Answer:
+def _describe(name: str, selection: Selection, private_key: Path | None) -> Answer:
     path = Path(name)
     if path.is_dir():
-        return _directory(path)
-    small = path.is_file() and path.stat().st_size <= MAX_KEY_SIZE
-    data = path.read_bytes() if small else b""
+        return describe_directory(path, private_key)
+    if not path.is_file():  # a pipe, or nothing at all
+        return _capture(name, selection, private_key)
+    data = path.read_bytes() if path.stat().st_size <= MAX_KEY_SIZE else b""
     if len(data) >= HEADER_SIZE and data.startswith(MAGICS):
         return _header(name, DumpHeader.unpack(data))
     key = _key_in(data)
-    return _key(name, key) if key is not None else _capture(name, selection)
+    if key is not None:
+        return _key(name, key)
+    return (
+        _capture(name, selection, private_key) if is_capture(path) else _vmcore(name, private_key)
+    )
 
 
-def _header(name: str, header: DumpHeader) -> _Answer:
+def _header(name: str, header: DumpHeader) -> Answer:
     values = {"kind": "kernel dump header", "kdh": header.as_dict(), "valid": header.valid}
-    return _Answer(indent(f"{name}: kernel dump header", describe_header(header)), values)
+    return Answer(indent(f"{name}: kernel dump header", describe_header(header)), values)
 
 
 def _key_in(data: bytes) -> DumpKey | None:
@@ -88,7 +86,7 @@ def _key_in(data: bytes) -> DumpKey | None:
     return key if known and size and size % 8 == 0 and not any(padding) else None
 
 
-def _key(name: str, key: DumpKey) -> _Answer:
+def _key(name: str, key: DumpKey) -> Answer:
     bits = len(key.encryptedkey) * 8
     lines = [
         f"cipher: {key.encryption_name}",
@@ -101,71 +99,48 @@ def _key(name: str, key: DumpKey) -> _Answer:
         "iv": key.iv.hex(),
         "encryptedkeysize": len(key.encryptedkey),
     }
-    return _Answer(indent(f"{name}: dump key", lines), values)
+    return Answer(indent(f"{name}: dump key", lines), values)
 
 
-def _capture(name: str, selection: Selection) -> _Answer:
-    with Recoverer(None, selection) as recoverer:
+def _capture(name: str, selection: Selection, private_key: Path | None) -> Answer:
+    heads = Heads()
+    with Recoverer(None, selection, watcher=heads) as recoverer:
         with ProgressLine() as progress:
             recoverer.read(name, progress)
         recovery = recoverer.finish()
     lines = [f"{counted(len(recovery.dumps), 'dump')} in {counted(recovery.frames, 'frame')}"]
     lines += [f"note: {note}" for note in recovery.notes]
     lines += [f"problem: {problem}" for problem in recovery.problems]
+    looks = [look(inspection) for inspection in heads.inspections(private_key, ask_passphrase)]
+    dumps = list(zip(recovery.dumps, looks, strict=True))
     values = {
         "kind": "capture",
         "frames": recovery.frames,
-        "dumps": [dump.as_dict() for dump in recovery.dumps],
+        "dumps": [{**dump.as_dict(), "contents": look.values} for dump, look in dumps],
         "notes": recovery.notes,
         "problems": recovery.problems,
     }
-    text = [indent(f"{name}: capture", lines), *map(describe_dump, recovery.dumps)]
+    text = [indent(f"{name}: capture", lines)]
+    text += [describe_dump(dump, look.lines) for dump, look in dumps]
     complete = not recovery.problems and all(dump.complete for dump in recovery.dumps)
-    return _Answer("\n".join(text), values, complete)
+    return Answer("\n".join(text), values, complete)
 
 
-def _directory(path: Path) -> _Answer:
-    dumps = [_stored(host, number, files) for (host, number), files in stored_dumps(path).items()]
-    values = {"kind": "dump directory", "dumps": [dump.values for dump in dumps]}
-    title = indent(f"{path}: dump directory", [counted(len(dumps), "dump")])
-    text = "\n".join([title, *(dump.text for dump in dumps)])
-    return _Answer(text, values, all(dump.complete for dump in dumps))
-
-
-def _stored(host: str, number: int, files: Published) -> _Answer:
-    header = _stored_header(files.kdh)
-    missing, problem = _stored_missing(files.map)
-    status = (true_status(files.info) if files.info else "") or "no info file"
+def _vmcore(name: str, private_key: Path | None) -> Answer:
+    """A file that is a dump itself, with its header and mapfile beside it if they are there."""
+    with ExitStack() as files:
+        dump = inspect(Path(name), files, private_key=private_key, passphrase=ask_passphrase)
+        survey = dump.survey
+    header = dump.header
+    if survey.contents.kind == "unknown" and header is None:
+        raise NoDumpError(
+            f"{name}: neither a capture, a dump, a dump header nor a key; {survey.contents.note}"
+        )
+    lines = [*(describe_header(header) if header is not None else ()), *describe_survey(survey)]
     values = {
-        "host": host,
-        "number": number,
-        "status": status,
+        "kind": "vmcore",
         "kdh": header.as_dict() if header is not None else None,
-        "missing": missing,
-        "files": files.as_dict(),
+        "missing": survey.missing,
+        "contents": survey.as_dict(),
     }
-    lines = [status, *problem, *(describe_header(header) if header is not None else ())]
-    lines += describe_files(files)
-    complete = status == "Dump complete" and missing == []
-    return _Answer(indent(f"dump {number} of {host}", lines), values, complete)
-
-
-def _stored_missing(path: Path | None) -> tuple[list[Range] | None, list[str]]:
-    """What a mapfile says is missing; None, and why, if it cannot be told."""
-    try:
-        return (parse_mapfile(_text(path))[0] if path is not None else []), []
-    except MapfileError as error:
-        return None, [str(error)]
-
-
-def _stored_header(path: Path | None) -> DumpHeader | None:
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        data = file.read(HEADER_SIZE)
-    return DumpHeader.unpack(data) if len(data) == HEADER_SIZE else None
-
-
-def _text(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="backslashreplace") as file:
-        return file.read()
+    return Answer(indent(f"{name}: vmcore", lines), values, not survey.missing)

@@ -110,12 +110,13 @@ class Padded:
 
 
 class Held:
-    """Bytes in memory: the first of some content of ``size`` bytes. The others are missing."""
+    """The first bytes of some content of ``size`` bytes, in memory. What lies behind them reads
+    as zeros, whether it is among the ranges ``missing`` or was not looked at."""
 
-    def __init__(self, data: bytes, size: int) -> None:
+    def __init__(self, data: bytes, size: int, missing: Sequence[Range] = ()) -> None:
         self._data = data
         self.size = size
-        self.missing = [(len(data), size)] if len(data) < size else []
+        self.missing = list(missing)
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from ``offset`` on."""

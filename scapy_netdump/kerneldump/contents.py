@@ -77,13 +77,12 @@ def verdict(contents: Contents, missing: Sequence[Range]) -> Verdict:
     """What holes in a dump mean for whoever wants to debug it."""
     if contents.kind == "textdump":
         return _about_text(missing)
-    if contents.kind == "unknown" or contents.note:
-        why = f"{contents.kind}: {contents.note}" if contents.note else contents.kind
-        return Verdict(None, f"cannot be told: {why}")
+    if contents.note:
+        return Verdict(None, f"cannot be told: {contents.note}")
     lost = {region.name: region.missing(missing) for region in contents.regions}
-    lacking = [name for name in _NEEDED if lost.get(name)]
+    lacking = [_lacking(region, lost) for region in contents.regions if _is_needed(region, lost)]
     if lacking:
-        return Verdict(False, f"not usable: {_listed(lacking)} missing; {_console(contents, lost)}")
+        return Verdict(False, f"not usable: {_listed(lacking)}; {_console(contents, lost)}")
     whole = [region.name for region in contents.regions if not lost[region.name]]
     described = _listed([name for name in whole if not _is_memory(name)])
     holes = _holes(contents, lost)
@@ -97,6 +96,16 @@ def _about_text(missing: Sequence[Range]) -> Verdict:
         return Verdict(True, "usable: a textdump with all its files")
     count = sum(end - start for start, end in missing)
     return Verdict(False, f"usable in part: {count} bytes of text files are missing")
+
+
+def _is_needed(region: Region, lost: dict[str, list[Range]]) -> bool:
+    return region.name in _NEEDED and bool(lost[region.name])
+
+
+def _lacking(region: Region, lost: dict[str, list[Range]]) -> str:
+    count = sum(end - start for start, end in lost[region.name])
+    part = "" if count == region.size else f" ({count} of {region.size} bytes)"
+    return f"{region.name} missing{part}"
 
 
 def _holes(contents: Contents, lost: dict[str, list[Range]]) -> str:

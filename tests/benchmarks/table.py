@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The recovery benchmark's figures as a Markdown table.
+"""The benchmarks' figures as a Markdown table.
 
 Imports the standard library; measure.py tells why.
 """
@@ -52,9 +52,9 @@ def memory_line(peak: float) -> tuple[str, ...]:
     return ("memory, MB", "", number(peak), "", *figures, "", "", "", "")
 
 
-def table(lines: list[tuple[str, ...]]) -> str:
+def table(lines: list[tuple[str, ...]], headings: tuple[str, ...] = HEADINGS) -> str:
     """The lines under their headings, as a Markdown table."""
-    rows = [HEADINGS, *lines]
+    rows = [headings, *lines]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     return "\n".join(

@@ -25,7 +25,7 @@ class MinidumpError(NetdumpError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """How one architecture writes its header.
 
     ``fields`` follow the sizes that all have in common; later versions add the members of
@@ -42,30 +42,35 @@ class _Layout:
     table_name: str = "pmapsize"
     address: int = 8
 
+    @property
+    def common_names(self) -> tuple[str, ...]:
+        """The members that all architectures have behind the magic, each of four bytes."""
+        return ("version", "msgbufsize", "bitmapsize", self.table_name)
+
 
 _DMAP_BASED = ("kernbase", "dmapbase", "dmapend")
 _DMAP_AND_PHYSICAL = ("kernbase", "dmapphys", "dmapbase", "dmapend")
 
 #: MINIDUMP_MAGIC to the layout. The powerpc64 magic needs 32 bytes, and the name of the MMU
 #: follows it in as many; its int is padded to eight.
-_LAYOUTS = {
-    b"minidump FreeBSD/amd64": _Layout(
+LAYOUTS = {
+    b"minidump FreeBSD/amd64": Layout(
         "amd64", "QQQ", _DMAP_BASED, ((3, "dumpavailsize"),)
     ),
-    b"minidump FreeBSD/arm64": _Layout(
+    b"minidump FreeBSD/arm64": Layout(
         "aarch64", "QQQQ", _DMAP_AND_PHYSICAL, ((2, "dumpavailsize"), (3, "flags"))
     ),
-    b"minidump FreeBSD/riscv": _Layout(
+    b"minidump FreeBSD/riscv": Layout(
         "riscv64", "QQQQ", _DMAP_AND_PHYSICAL, ((2, "dumpavailsize"),)
     ),
-    b"minidump FreeBSD/i386": _Layout(
+    b"minidump FreeBSD/i386": Layout(
         "i386", "II", ("kernbase", "paemode"), ((2, "dumpavailsize"),), table_name="ptesize"
     ),
-    b"minidump FreeBSD/arm": _Layout(
+    b"minidump FreeBSD/arm": Layout(
         "armv7", "III", ("kernbase", "arch", "mmuformat"), ((2, "dumpavailsize"),),
         table_name="ptesize", address=4,
     ),
-    b"minidump FreeBSD/powerpc64": _Layout(
+    b"minidump FreeBSD/powerpc64": Layout(
         "powerpc64", "QQQQi4xQQ",
         ("kernbase", "kernend", "dmapbase", "dmapend", "hw_direct_map", "startkernel",
          "endkernel"),
@@ -83,12 +88,12 @@ _PAGES_OF_FLAGS = {0: 4096, 1: 16384, 2: 65536}  # MINIDUMP_FLAG_PS_* of arm64
 def minidump_architecture(head: bytes) -> str | None:
     """The architecture of a dump that begins with ``head``, as the kernel puts it into the KDH;
     None if it is no minidump, or none that is known."""
-    layout = _LAYOUTS.get(_magic(head))
+    layout = LAYOUTS.get(_magic(head))
     return layout.architecture if layout is not None else None
 
 
 def _magic(head: bytes) -> bytes:
-    return head[: max(layout.magic_size for layout in _LAYOUTS.values())].partition(b"\0")[0]
+    return head[: max(layout.magic_size for layout in LAYOUTS.values())].partition(b"\0")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,7 @@ class Minidump:
         magic = _magic(head)
         if not magic.startswith(b"minidump FreeBSD/"):
             return None
-        layout = _LAYOUTS.get(magic)
+        layout = LAYOUTS.get(magic)
         if layout is None:
             name = magic.partition(b"/")[2].decode(errors="backslashreplace")
             raise MinidumpError(f"a minidump of an unknown architecture, {name}")
@@ -129,10 +134,10 @@ class Minidump:
         raise MinidumpError(f"a damaged minidump header of {layout.architecture}")
 
     @classmethod
-    def _parse(cls, head: bytes, layout: _Layout, order: str, at: int, version: int) -> Minidump:
+    def _parse(cls, head: bytes, layout: Layout, order: str, at: int, version: int) -> Minidump:
         added = [name for since, name in layout.added if version >= since]
         format_ = order + _COMMON + layout.fields + "I" * len(added)
-        names = ("version", "msgbufsize", "bitmapsize", layout.table_name, *layout.names, *added)
+        names = (*layout.common_names, *layout.names, *added)
         values = dict(zip(names, struct.unpack_from(format_, head, at), strict=True))
         return cls(
             architecture=layout.architecture,

@@ -17,7 +17,7 @@ from io import TextIOWrapper
 
 from .errors import NetdumpError, UsageError
 from .exits import FAILED, USAGE
-from .options import info, recover
+from .options import decrypt, dmesg, info, lua, recover, report, send, serve, service
 from .options.common import EXITS
 from .text import printable
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("netdump", description=_DESCRIPTION, epilog=EXITS)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (recover, info):
+    for command in (recover, serve, send, service, info, dmesg, decrypt, report, lua):
         command.add(commands)
     return parser
 

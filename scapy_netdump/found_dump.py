@@ -87,11 +87,20 @@ def files_beside(path: Path) -> Published:
     match = _VMCORE.fullmatch(name)
     if match is None:
         return Published(vmcore=path, map=existing(path.with_name(f"{name}.map")))
-    found = {
-        kind: existing(path.resolve().with_name(f"{kind}.{match['dump']}"))
-        for kind in ("info", "kdh", "key")
-    }
+    kinds = ("info",) if _is_copy(path.resolve(), match["dump"]) else ("info", "kdh", "key")
+    found = {kind: existing(path.resolve().with_name(f"{kind}.{match['dump']}")) for kind in kinds}
     return Published(**found, vmcore=path, map=existing(path.resolve().with_name(f"{name}.map")))
+
+
+def _is_copy(path: Path, dump: str) -> bool:
+    """Whether a vmcore was made of one beside it, which is encrypted or compressed: of the copy
+    key and header do not tell."""
+    suffixes = ("", *_COMPRESSIONS)
+    made_of = [f"vmcore_encrypted.{dump}{suffix}" for suffix in suffixes]
+    if path.name == f"vmcore.{dump}":
+        made_of += [f"vmcore.{dump}{suffix}" for suffix in _COMPRESSIONS]
+    raw = any(existing(path.with_name(name)) for name in made_of)
+    return raw and not path.name.startswith("vmcore_encrypted.")
 
 
 def existing(path: Path) -> Path | None:

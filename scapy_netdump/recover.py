@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .capture.datagrams import DatagramFinder
 from .capture.live import LiveCapture
@@ -20,18 +18,19 @@ from .capture.reader import CaptureReader
 from .capture.source import Source, open_source
 from .core.attribution import MAX_DUMPS
 from .core.batch import Batch
-from .core.extents import Range
+from .core.disputes import Prefer
 from .core.observed_dump import ObservedDump
 from .core.observer import Observer
 from .core.selection import Selection
 from .core.storage import Storage
-from .kerneldump.header import DumpHeader
-from .store.directory import Directory
-from .store.dump_files import DumpFiles, HostFullError, Published, reserve
-from .store.hosts import address_text, host_name
+from .core.watcher import Watcher
+from .filing import Filed, Filing, RefusedError
+from .recovered import RecoveredDump as RecoveredDump
+from .recovered import Recovery as Recovery
+from .recovered import recovered_dump
+from .store.dump_files import HostFullError, Published
+from .store.hosts import host_name
 from .store.nowhere import Nowhere
-from .store.vmcore_file import VmcoreFile
-from .store.writer import Writer
 from .text import counted
 
 #: Bytes that may be left in a pipe, and in the buffers of whoever writes into it.
@@ -39,62 +38,6 @@ _LEFT_IN_PIPE = 1 << 21
 
 #: Told how many bytes of a capture have been read, and of how many (None: not known).
 Progress = Callable[[str, int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveredDump:
-    """A dump that captures show.
-
-    ``complete``: every byte up to the header's dumplength is here; without a header,
-    FINISHED was seen and nothing below the highest byte is missing. ``status`` is the last
-    line of its info file. ``missing`` are
-    ``[start, end)`` ranges of the vmcore file. Sizes are in bytes, times in seconds since
-    1970. ``retransmitted`` counts messages that brought nothing new in the capture that
-    showed them, ``conflicting_bytes`` bytes that were seen with different values.
-    """
-
-    client: str
-    client_port: int
-    server: str
-    server_port: int
-    path: str
-    heralded: bool
-    finished: bool
-    complete: bool
-    status: str
-    kdh: DumpHeader | None
-    bytes_expected: int
-    bytes_received: int
-    missing: list[Range]
-    messages: int
-    retransmitted: int
-    conflicting_bytes: int
-    first_time: float
-    last_time: float
-    files: Published
-
-    def as_dict(self) -> dict[str, Any]:
-        """The dump as ``netdump recover --json`` prints it."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        values["kdh"] = self.kdh.as_dict() if self.kdh is not None else None
-        values["files"] = self.files.as_dict()
-        return values
-
-
-@dataclass(slots=True)
-class Recovery:
-    """What was found. ``problems`` says, a line each, what could not be read or kept;
-    ``notes`` what else is worth knowing."""
-
-    dumps: list[RecoveredDump] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    frames: int = 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether there are dumps, all of them whole, and all captures could be read."""
-        return bool(self.dumps) and not self.problems and all(dump.complete for dump in self.dumps)
 
 
 class Recoverer:
@@ -107,22 +50,31 @@ class Recoverer:
         *,
         names: bool = False,
         careful: bool = False,
+        prefer: Prefer = Prefer.ACKED,
+        savecore: bool = False,
+        into: bool = False,
+        watcher: Watcher | None = None,
     ) -> None:
         """``directory`` None stores nothing; of ``conflicting_bytes`` only copies that came close
         together are known then.
 
-        ``names`` asks reverse DNS what to call clients in file names. ``careful`` decodes
-        frame by frame, to compare with. StoreError if the directory cannot be used.
+        ``names`` asks reverse DNS what to call clients in file names, ``savecore`` gives files
+        savecore(8)'s names. ``prefer`` tells which of different payloads is kept. ``into``:
+        what is found is to continue dumps that are in the directory. ``careful`` decodes
+        frame by frame, to compare with. ``watcher`` looks on, and says where vmcores go
+        without a directory. StoreError if the directory cannot be used.
         """
         self.recovery = Recovery()
         selection = selection or Selection()
         self._finder = DatagramFinder(selection.port, careful)
         self._careful = careful
-        self._directory = Directory.open(directory, create=True) if directory is not None else None
-        self._host_of = host_name if names else str
-        self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
-        self._writer = Writer()
-        self._observer = Observer(self._storage_for, selection)
+        self._prefer = prefer
+        self._filing = None
+        if directory is not None:
+            host_of = host_name if names else str
+            self._filing = Filing(directory, host_of, prefer, savecore=savecore, into=into)
+        self._watcher = watcher
+        self._observer = Observer(self._storage_for, selection, prefer, watcher)
         self._captures = 0
         self._source: Source | None = None
         self._opening = False
@@ -132,9 +84,8 @@ class Recoverer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.close()
-        if self._directory is not None:
-            self._directory.close()
+        if self._filing is not None:
+            self._filing.close()
 
     def read(self, path: str, progress: Progress | None = None) -> None:
         """Read a capture file, ``-`` for standard input.
@@ -183,15 +134,10 @@ class Recoverer:
     def finish(self) -> Recovery:
         """Give the files of all dumps their final names, and say what there is."""
         self._observer.finish()
-        for dump, (_, vmcore) in self._stored.items():
-            vmcore.finish(dump.transfer.vmcore)
-        self._writer.drain()
+        if self._filing is not None:
+            self._filing.finish()
         for dump in self._observer.dumps:
-            stored = self._stored.get(dump)
-            published = Published()
-            if stored is not None:
-                published = stored[0].publish(dump.transfer, dump.transfer.status)
-            self.recovery.dumps.append(_recovered(dump, published))
+            self._file(dump)
         self._note(self._observer.snapped, "message", "cut short by a snap length")
         self._note(self._observer.malformed, "message", "that no server would answer, ignored")
         self._note(self._observer.refused, "message", f"of dumps beyond {MAX_DUMPS}, ignored")
@@ -217,49 +163,36 @@ class Recoverer:
 
     def _observe(self, batch: Batch) -> None:
         self._observer.observe(batch)
-        self._writer.turn()
+        if self._filing is not None:
+            self._filing.turn()
 
     def _storage_for(self, dump: ObservedDump) -> Storage:
-        if self._directory is None:
-            return Nowhere()
-        address = address_text(dump.peer.client)
+        if self._filing is None:
+            return Nowhere() if self._watcher is None else self._watcher.storage_for(dump)
         try:
-            files = reserve(self._directory, self._host_of(address), address)
+            return self._filing.storage_for(dump)
         except HostFullError as error:
             self.recovery.problems.append(str(error))
             return Nowhere()
-        vmcore = VmcoreFile(files.directory, files.part, self._writer)
-        self._stored[dump] = files, vmcore
-        return vmcore
+
+    def _file(self, dump: ObservedDump) -> None:
+        filed = Filed(dump.transfer, Published())
+        try:
+            if self._filing is not None:
+                filed = self._filing.file(dump)
+        except RefusedError as error:
+            self.recovery.problems.append(str(error))
+            self.recovery.refused += 1
+            return
+        if filed.note:
+            self.recovery.notes.append(filed.note)
+        self.recovery.dumps.append(
+            recovered_dump(dump, self._prefer, filed.transfer, filed.files, filed.filled)
+        )
 
     def _note(self, count: int, noun: str, what: str) -> None:
         if count:
             self.recovery.notes.append(f"{counted(count, noun)} {what}")
-
-
-def _recovered(dump: ObservedDump, files: Published) -> RecoveredDump:
-    transfer = dump.transfer
-    return RecoveredDump(
-        client=address_text(dump.peer.client),
-        client_port=dump.peer.client_port,
-        server=address_text(dump.peer.server),
-        server_port=dump.server_port,
-        path=transfer.path.decode(errors="backslashreplace"),
-        heralded=transfer.heralded,
-        finished=transfer.finished,
-        complete=transfer.complete,
-        status=transfer.status,
-        kdh=transfer.header,
-        bytes_expected=transfer.bytes_expected,
-        bytes_received=transfer.bytes_received,
-        missing=transfer.missing,
-        messages=dump.messages,
-        retransmitted=dump.retransmitted,
-        conflicting_bytes=dump.conflicting_bytes,
-        first_time=dump.first_time,
-        last_time=dump.last_time,
-        files=files,
-    )
 
 
 def recover(captures: Sequence[str], directory: str | os.PathLike[str]) -> Recovery:

@@ -52,7 +52,8 @@ IMPURE_ATTRIBUTES = {
 
 APPLICATIONS = {
     *("client", "decompress", "decrypt", "found_dump", "outgoing", "plain"),
-    *("recover", "reassembly", "server"),
+    *("filing", "heads", "inspection", "recover", "recovered", "reassembly", "server"),
+    "plain_dumps",
 }
 TOP = {"cli", "commands", "options"}
 
@@ -66,8 +67,12 @@ FORBIDDEN = {
     "capture": {"net", "store"} | APPLICATIONS | TOP,
     "net": {"capture", "store"} | APPLICATIONS | TOP,
     "store": {"capture", "net"} | APPLICATIONS | TOP,
+    "report": {"capture", "content", "net", "store"} | APPLICATIONS | TOP,
     "service": {"core", "capture", "net", "store"} | APPLICATIONS | TOP,
+    "filing": TOP,
+    "plain_dumps": TOP,
     "recover": TOP,
+    "recovered": TOP,
     "reassembly": TOP,
     "scapy_tools": TOP,
     "server": TOP,
@@ -78,9 +83,11 @@ FORBIDDEN = {
 
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
+    "commands/recover.py": "cryptography is an extra, and most recoveries make no plain copies",
     "capture/compressed.py": "zstandard is an extra that only zstd captures need",
     "commands/send.py": "Scapy, which only -i needs, takes a second to load",
     "content/compression.py": "zstandard is an extra that only dumps sent with it need",
+    "inspection.py": "cryptography is an extra that only encrypted dumps need",
     "outgoing.py": "cryptography is an extra that only dumps sent encrypted need",
 }
 

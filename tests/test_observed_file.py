@@ -3,12 +3,12 @@
 
 The model's rules are those of disputes.py and of the README: an ack answers the latest
 message with its number; of the payloads for a byte the one that was acked first stays,
-else the one that came first.
+else the one that came first. Who prefers the first or the last one gets that, acked or not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from scapy_netdump import formats
 from scapy_netdump.core import acks as acks_module
 from scapy_netdump.core.acks import AckHistory
+from scapy_netdump.core.disputes import Prefer
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.core.messages import Acks, Messages
 from scapy_netdump.core.observed_file import ObservedFile, runs, split
@@ -57,13 +58,15 @@ class Outcome:
     ranges: list[tuple[int, int]]
     retransmitted: int
     conflicting_bytes: int
+    conflicts: list[int] = field(default_factory=list, compare=False)
 
 
 class Model:
     """All transmissions of each byte, in their order."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, prefer: Prefer = Prefer.ACKED) -> None:
         self.limit = limit
+        self.prefer = prefer
         self.messages: list[dict[int, int]] = []
         self.latest: dict[int, dict[int, int]] = {}
         self.answered: list[dict[int, int]] = []
@@ -87,15 +90,24 @@ class Model:
 
     def outcome(self) -> Outcome:
         everything = sorted({at for message in self.messages for at in message})
-        held = {at: self.values(at, self.answered + self.messages)[0] for at in everything}
+        candidates = {
+            Prefer.ACKED: self.answered + self.messages,
+            Prefer.FIRST: self.messages,
+            Prefer.LAST: self.messages[::-1],
+        }[self.prefer]
+        held = {at: self.values(at, candidates)[0] for at in everything}
         edges = [at for at in everything if at - 1 not in held]
         ends = [at + 1 for at in everything if at + 1 not in held]
         return Outcome(
             bytes(held.get(at, 0) for at in range(max(everything, default=-1) + 1)),
             list(zip(edges, ends, strict=True)),
             self.retransmitted,
-            sum(len(set(self.values(at, self.messages))) > 1 for at in everything),
+            len(conflicts := [at for at in everything if self.differ(at)]),
+            conflicts,
         )
+
+    def differ(self, at: int) -> bool:
+        return len(set(self.values(at, self.messages))) > 1
 
     @staticmethod
     def values(at: int, messages: list[dict[int, int]]) -> list[int]:
@@ -105,10 +117,10 @@ class Model:
 class Driver:
     """Feeds events to an ObservedFile as an observer does, in batches of ``cuts`` events."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = LIMIT, prefer: Prefer = Prefer.ACKED) -> None:
         self.storage = MemoryFile(limit)
         self.acks = AckHistory()
-        self.file = ObservedFile(self.storage, self.storage.extents, limit, self.acks)
+        self.file = ObservedFile(self.storage, self.storage.extents, limit, self.acks, prefer)
         self.order = 0
         self.turn = 0
 
@@ -146,6 +158,7 @@ class Driver:
             list(extents),
             self.file.retransmitted,
             self.file.conflicting_bytes,
+            [at for start, end in self.file.differing.ranges() for at in range(start, end)],
         )
 
 
@@ -167,15 +180,21 @@ def columns(messages: list[tuple[int, Sent]]) -> tuple[np.ndarray, Messages]:
     )
 
 
-def outcome(*events: Event, cuts: tuple[int, ...] = (), limit: int = LIMIT) -> Outcome:
+def outcome(
+    *events: Event,
+    cuts: tuple[int, ...] = (),
+    limit: int = LIMIT,
+    prefer: Prefer = Prefer.ACKED,
+) -> Outcome:
     """What a file comes to, and that the model agrees."""
-    driver, model = Driver(limit), Model(limit)
+    driver, model = Driver(limit, prefer), Model(limit, prefer)
     edges = [0, *sorted(cut for cut in set(cuts) if 0 < cut < len(events)), len(events)]
     for begin, end in pairwise(edges):
         driver.feed(list(events[begin:end]))
     for event in events:
         model.feed(event)
     assert driver.outcome() == model.outcome()
+    assert driver.outcome().conflicts == model.outcome().conflicts
     return driver.outcome()
 
 
@@ -209,6 +228,12 @@ def events(*kinds: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
 @given(events(messages, messages, acks, captures))
 def test_any_messages_and_acks_come_to_what_the_model_says(seen):
     outcome(*seen)
+
+
+@settings(max_examples=200)
+@given(events(messages, messages, acks, captures), st.sampled_from([Prefer.FIRST, Prefer.LAST]))
+def test_who_prefers_the_first_or_the_last_gets_it(seen, prefer):
+    outcome(*seen, prefer=prefer)
 
 
 @settings(max_examples=300)

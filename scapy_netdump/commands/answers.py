@@ -72,7 +72,9 @@ def _stored(host: str, number: int, files: Published, private_key: Path | None) 
     lines = [status, *problem, *(describe_header(header) if header is not None else ())]
     lines += [*contents.lines, *describe_files(files)]
     complete = status == "Dump complete" and missing == []
-    return Answer(indent(f"dump {number} of {host}", lines), values, complete)
+    return Answer(
+        indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
+    )
 
 
 def _contents(files: Published, private_key: Path | None) -> Look:

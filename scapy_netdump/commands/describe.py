@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ..content.survey import Survey
 from ..core.extents import Range
@@ -12,7 +13,15 @@ from ..recover import RecoveredDump
 from ..store.dump_files import Published
 from ..text import counted, printable, utc_date
 
+if TYPE_CHECKING:  # most dumps have no plain copy
+    from ..plain import PlainCopy
+
 _MAX_RANGES = 5
+_KEPT = {
+    "acked": "those acked first are",
+    "first": "those seen first are",
+    "last": "those seen last are",
+}
 _MAX_REGIONS = 12
 
 
@@ -28,13 +37,31 @@ def describe_dump(dump: RecoveredDump, contents: Iterable[str] = ()) -> str:
     if dump.missing:
         lines.append(f"missing: {_ranges(dump.missing)}")
     if dump.conflicting_bytes:
+        where = f": {_ranges(dump.conflicts)}" if dump.conflicts else ""
         lines.append(
-            f"{dump.conflicting_bytes} bytes came with different values; those acked first are kept"
+            f"{counted(dump.conflicting_bytes, 'byte')} came with different values, and "
+            f"{_KEPT[dump.preferred]} kept{where}"
         )
     lines += contents
     lines.append(f"{counted(dump.messages, 'message')}, {dump.retransmitted} of them repeated")
     lines += describe_files(dump.files)
+    if dump.plain is not None:
+        lines += _describe_plain(dump.plain)
     return _block(lines)
+
+
+def _describe_plain(plain: PlainCopy) -> list[str]:
+    """The decrypted or decompressed copy of a dump."""
+    lines = [f"plain: {plain.path}"]
+    if plain.missing:
+        lines.append(f"plain map: {plain.map}")
+        count = sum(end - start for start, end in plain.missing)
+        lines.append(
+            f"of the plain copy, {counted(count, 'byte')} missing: {_ranges(plain.missing)}"
+        )
+    if plain.problem is not None:
+        lines.append(f"the plain copy is damaged: {plain.problem}")
+    return lines
 
 
 def describe_header(header: DumpHeader) -> list[str]:

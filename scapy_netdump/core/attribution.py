@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .. import formats
 from .batch import Flow
+from .disputes import Prefer
 from .heralds import Herald, Heralds, Peer
 from .messages import Acks
 from .observed_dump import ObservedDump
@@ -47,11 +48,12 @@ class Attribution:
     """Finds each message's dump. ``dumps`` lists them as they appeared; ``refused`` counts
     messages of dumps beyond MAX_DUMPS, ``stray`` those that no server would take."""
 
-    def __init__(self, storage_for: Callable[[ObservedDump], Storage]) -> None:
+    def __init__(self, storage_for: Callable[[ObservedDump], Storage], prefer: Prefer) -> None:
         self.dumps: list[ObservedDump] = []
         self.refused = 0
         self.stray = 0
         self._storage_for = storage_for
+        self._prefer = prefer
         self._capture = 0
         self._heralds = Heralds()
         self._of_peer: dict[Peer, list[ObservedDump]] = {}
@@ -148,7 +150,7 @@ class Attribution:
             if len(self.dumps) >= MAX_DUMPS:
                 return None
             dump = ObservedDump(peer, port, time)
-            dump.store_in(self._storage_for(dump))
+            dump.store_in(self._storage_for(dump), self._prefer)
             self.dumps.append(dump)
             self._of_peer.setdefault(peer, []).append(dump)
         dump.capture = self._capture

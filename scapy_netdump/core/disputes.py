@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Different payloads for the same bytes: how many bytes differ, and which payload is kept.
+"""Different payloads for the same bytes: which bytes differ, and which payload is kept.
 
-The one that was acked first is kept; while none was, the one that came first. An ack
-carries nothing but a sequence number, so it is taken to answer the latest message with
-that number: the server drops a damaged datagram unanswered, and the copy that was sent
-again is the one it took.
+Unless somebody prefers the first or the last one, it is the one that was acked first; while
+none was, the one that came first. An ack carries nothing but a sequence number, so it is
+taken to answer the latest message with that number: the server drops a damaged datagram
+unanswered, and the copy that was sent again is the one it took.
 
 Nothing is done until two payloads differ. From then on all copies of those bytes are
 kept until an ack decides; the earlier copies were the same as what is stored.
@@ -14,16 +14,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 
 from .acks import AckHistory, Sent, SentHistory
-from .batch import Mask
 from .extents import Extents
+from .marks import Marks
 
 #: Undecided copies kept of a file; beyond them the oldest is given up.
 MAX_COPIES = 512
+
+
+class Prefer(Enum):
+    """Which of different payloads is kept."""
+
+    ACKED = "acked"
+    FIRST = "first"
+    LAST = "last"
 
 
 class _Copy(NamedTuple):
@@ -39,32 +48,37 @@ class _Copy(NamedTuple):
 
 
 class Disputes:
-    """Keeps the account of one file's bytes that were seen with different values."""
+    """Keeps the account of one file's bytes that were seen with different values: they are
+    ``differing``."""
 
     def __init__(
-        self, overwrite: Callable[[int, bytes], None], sent: SentHistory, acks: AckHistory
+        self,
+        overwrite: Callable[[int, bytes], None],
+        sent: SentHistory,
+        acks: AckHistory,
+        prefer: Prefer,
     ) -> None:
         """``overwrite`` stores data at a place in the file, over what is there."""
         self._overwrite = overwrite
         self._sent = sent
         self._acks = acks
-        self._differing = _Marks()
+        self._prefer = prefer
+        self.differing = Marks()
         self._disputed = Extents()
         self._settled = Extents()  # the part of _disputed about which nothing is open
         self._copies: deque[_Copy] = deque(maxlen=MAX_COPIES)
         self._examined = -1  # the place of the latest ack that was looked at
-
-    @property
-    def conflicting_bytes(self) -> int:
-        """How many bytes were seen with different values."""
-        return self._differing.total
 
     def compare(self, sent: Sent, start: int, data: bytes, held: bytes) -> None:
         """Take note of a copy of the stored bytes ``held``, which begin at ``start``."""
         end = start + len(data)
         if data != held:
             differs = np.frombuffer(data, np.uint8) != np.frombuffer(held, np.uint8)
-            self._differing.add(start, differs)
+            self.differing.add(start, differs)
+            if self._prefer is Prefer.LAST:
+                self._overwrite(start, data)
+            if self._prefer is not Prefer.ACKED:
+                return
             for new_start, new_end in list(self._disputed.missing(start, end)):
                 self._open(sent.row, new_start, held[new_start - start : new_end - start])
         for part_start, part_end in self._disputed.present(start, end):
@@ -116,29 +130,3 @@ class Disputes:
         for start, end in list(self._settled.missing(copy.start, copy.end)):
             self._overwrite(start, copy.data[start - copy.start : end - copy.start])
             self._settled.add(start, end)
-
-
-class _Marks:
-    """A set of single bytes of a file, as bits in sparse blocks."""
-
-    #: Beyond this many blocks (128 MiB of the file) a byte is counted each time it comes.
-    MOST = 1 << 15
-    SIZE = 1 << 12
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._blocks: dict[int, int] = {}
-
-    def add(self, start: int, marked: Mask) -> None:
-        """Add the bytes from ``start`` on that are ``marked``."""
-        first, skipped = divmod(start, self.SIZE)
-        padded = np.zeros(-(-(skipped + len(marked)) // self.SIZE) * self.SIZE, np.bool_)
-        padded[skipped : skipped + len(marked)] = marked
-        for number, block in enumerate(padded.reshape(-1, self.SIZE), first):
-            self._add(number, int.from_bytes(np.packbits(block).tobytes(), "big"))
-
-    def _add(self, number: int, bits: int) -> None:
-        held = self._blocks.get(number, 0)
-        self.total += (bits & ~held).bit_count()
-        if number in self._blocks or len(self._blocks) < self.MOST:
-            self._blocks[number] = held | bits

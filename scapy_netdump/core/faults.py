@@ -8,7 +8,7 @@ no server and no client can take for a message or an ack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,21 +60,25 @@ class Faults:
         """What comes out at the other end, in this order, of datagrams end to end, each of
         `size` bytes but the last, which may be shorter."""
         view = memoryview(datagrams)
-        fates = [self._chance() for _ in range(0, len(view), size)]
-        if not self._held and min(fates, default=1.0) >= self.rates.total:
-            self._passed += len(fates)
-            return [Run(view, size)] if fates else []
+        total, chance = self.rates.total, self._chance
+        fates = [chance() for _ in range(0, len(view), size)]
         out: list[Run] = []
         start = 0  # of those that are not yet out
-        for at, fate in zip(range(0, len(view), size), fates, strict=True):
-            faulty = fate < self.rates.total
+        before = self._passed
+        places: Iterable[int] = range(len(fates))
+        if not self._held and not self.rates.reorder:  # then nothing happens between the faulty
+            places = [place for place in places if fates[place] < total]
+        for place in places:
+            self._passed = before + place
+            at, fate = place * size, fates[place]
+            faulty = fate < total
             due = self._due() if self._held else []
             if faulty or due:
                 out += [Run(view[start:at], size)] if start < at else []
                 out += due
                 out += self._faulty(view[at : at + size], fate) if faulty else []
                 start = at + size if faulty else at
-            self._passed += 1
+        self._passed = before + len(fates)
         return [*out, Run(view[start:], size)] if start < len(view) else out
 
     @property

@@ -6,7 +6,9 @@ from __future__ import annotations
 from .. import formats
 from .acks import AckHistory
 from .batch import Bytes
+from .disputes import Prefer
 from .heralds import Herald, Peer
+from .marks import Marks
 from .messages import MAX_OFFSET, Acks, Messages
 from .observed_file import ObservedFile
 from .storage import Storage
@@ -37,17 +39,25 @@ class ObservedDump:
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
 
-    def store_in(self, storage: Storage) -> None:
-        """Tell where the vmcore's bytes go; to be called before any data is taken."""
-        transfer = self.transfer
-        self._files[formats.VMCORE] = ObservedFile(storage, transfer.vmcore, MAX_OFFSET, self._acks)
-        for kind, file in ((formats.KDH, transfer.kdh), (formats.EKCD_KEY, transfer.key)):
-            self._files[kind] = ObservedFile(file, file.extents, file.limit, self._acks)
+    def store_in(self, storage: Storage, prefer: Prefer) -> None:
+        """Tell where the vmcore's bytes go, and which of different ones are kept; to be called
+        before any data is taken."""
+        vmcore = self.transfer.vmcore
+        acks = self._acks
+        self._files[formats.VMCORE] = ObservedFile(storage, vmcore, MAX_OFFSET, acks, prefer)
+        small = ((formats.KDH, self.transfer.kdh), (formats.EKCD_KEY, self.transfer.key))
+        for kind, file in small:
+            self._files[kind] = ObservedFile(file, file.extents, file.limit, acks, prefer)
 
     @property
     def retransmitted(self) -> int:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
+
+    @property
+    def differing(self) -> Marks:
+        """The bytes of the vmcore that were seen with different values."""
+        return self._files[formats.VMCORE].differing
 
     @property
     def conflicting_bytes(self) -> int:

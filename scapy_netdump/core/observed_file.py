@@ -10,8 +10,9 @@ import numpy as np
 
 from .acks import AckHistory, Sent, SentHistory
 from .batch import Bytes, Ints, Mask
-from .disputes import Disputes
+from .disputes import Disputes, Prefer
 from .extents import Extents
+from .marks import Marks
 from .messages import Messages
 from .recent import RecentPayloads
 from .storage import Storage
@@ -21,21 +22,33 @@ class ObservedFile:
     """Takes the messages that carry pieces of one file, and stores each byte once; of
     different payloads for a byte the one that disputes.py tells."""
 
-    def __init__(self, storage: Storage, extents: Extents, limit: int, acks: AckHistory) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        extents: Extents,
+        limit: int,
+        acks: AckHistory,
+        prefer: Prefer = Prefer.ACKED,
+    ) -> None:
         self.retransmitted = 0
         self._storage = storage
         self._extents = extents
         self._limit = limit
         self._sent = SentHistory()
-        self._disputes = Disputes(self._overwrite, self._sent, acks)
+        self._disputes = Disputes(self._overwrite, self._sent, acks, prefer)
         self._recent = RecentPayloads()
         self._turn = 0
         self._seen_here: Extents | None = None
 
     @property
+    def differing(self) -> Marks:
+        """The bytes that were seen with different values."""
+        return self._disputes.differing
+
+    @property
     def conflicting_bytes(self) -> int:
-        """How many bytes were seen with different values."""
-        return self._disputes.conflicting_bytes
+        """How many they are."""
+        return self.differing.total
 
     def new_capture(self) -> None:
         """What follows is another capture, whose messages may all have been seen before."""

@@ -14,10 +14,12 @@ import numpy as np
 from .. import formats
 from .attribution import Attribution, Stretch
 from .batch import Batch, Floats, Flow
+from .disputes import Prefer
 from .messages import Acks, Columns, Messages, decode, payload
 from .observed_dump import ObservedDump
 from .selection import Directions, Selection
 from .storage import Storage
+from .watcher import Watcher
 
 MAX_PATH = 1024  # PATH_MAX of FreeBSD's sys/syslimits.h
 
@@ -25,17 +27,23 @@ MAX_PATH = 1024  # PATH_MAX of FreeBSD's sys/syslimits.h
 class Observer:
     """Feeds dumps from batches of datagrams.
 
-    ``storage_for`` is asked once a dump where its vmcore goes. ``snapped`` counts messages
-    that a snap length shortened.
+    ``storage_for`` is asked once a dump where its vmcore goes; ``prefer`` tells which of
+    different payloads is kept; ``watcher``, if there is one, is told of all that is seen of
+    dumps. ``snapped`` counts messages that a snap length shortened.
     """
 
     def __init__(
-        self, storage_for: Callable[[ObservedDump], Storage], selection: Selection | None = None
+        self,
+        storage_for: Callable[[ObservedDump], Storage],
+        selection: Selection | None = None,
+        prefer: Prefer = Prefer.ACKED,
+        watcher: Watcher | None = None,
     ) -> None:
         self.snapped = 0
         self._malformed = 0
-        self._attribution = Attribution(storage_for)
+        self._attribution = Attribution(storage_for, prefer)
         self._directions = Directions(selection or Selection())
+        self._watcher = watcher
         self._datagrams = 0
         self._turn = 0
 
@@ -71,6 +79,8 @@ class Observer:
             self._observe_data(reader, *reader.up_to(marker))
             self._observe_marker(reader, messages[marker : marker + 1])
         self._observe_data(reader, *reader.up_to(len(messages)))
+        if self._watcher is not None:
+            self._watcher.turn()
 
     def finish(self) -> None:
         """No more comes."""
@@ -92,10 +102,14 @@ class Observer:
             if dump is not None:
                 dump.acked(rows)
                 touched.add(dump)
+                if self._watcher is not None:
+                    self._watcher.acked(dump, rows, reader.times(rows))
         for dump, messages in taken:
             if dump is not None:
                 dump.data(formats.VMCORE, self._turn, reader.buffer, messages)
                 touched.add(dump)
+                if self._watcher is not None:
+                    self._watcher.sent(dump, messages, reader.times(messages))
         for dump in touched:
             dump.settle()
 
@@ -111,6 +125,8 @@ class Observer:
         dump = self._dump_of(reader, message)
         if dump is None:
             return
+        if self._watcher is not None:
+            self._watcher.sent(dump, message, reader.times(message))
         if kind == formats.FINISHED:
             dump.finish()
         else:
@@ -154,9 +170,9 @@ class _Reader:
         self._message, self._ack = row + 1, until
         return stretch
 
-    def times(self, messages: Messages) -> Floats:
-        """When some messages were captured; not always in their order."""
-        return self._times[messages.order - self._first_order]
+    def times(self, seen: Messages | Acks) -> Floats:
+        """When some messages or acks were captured; not always in their order."""
+        return self._times[seen.order - self._first_order]
 
 
 def _by_flow(columns: Columns) -> Iterator[tuple[int, Columns]]:

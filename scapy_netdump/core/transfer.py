@@ -21,6 +21,11 @@ if TYPE_CHECKING:  # a server needs no numpy
 MAX_KEY_SIZE = 1 << 17
 
 
+#: What the status of a dump ends with if nothing below its highest byte is missing, and nobody
+#: knows where its end is.
+ENDLESS = "ends without a sound dump header, its length is not known"
+
+
 class MemoryFile:
     """A small file of a dump (the header, the key), held whole and bounded in size.
 
@@ -138,4 +143,4 @@ class Transfer:
             return f"Dump incomplete: {count} of {self.bytes_expected} bytes missing in {ranges}"
         if not self.vmcore.total:
             return "Dump incomplete: no data received"
-        return "Dump incomplete: ends without a sound dump header, its length is not known"
+        return f"Dump incomplete: {ENDLESS}"

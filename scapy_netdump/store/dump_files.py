@@ -10,7 +10,6 @@ info says so: nothing that was interrupted looks whole.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,24 +17,18 @@ from ..core.transfer import Transfer
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import info_text
 from .directory import Directory
 from .mapfile import mapfile_text
-
-#: netdumpd numbers the dumps of a host below this, and so does savecore(8).
-MAX_DUMPS_OF_HOST = 1024
-
-#: What the names of a dump's files begin with, as a regular expression.
-KINDS = "info|kdh|key|vmcore|vmcore_encrypted"
+from .names import KINDS as KINDS
+from .names import MAX_DUMPS_OF_HOST as MAX_DUMPS_OF_HOST
+from .names import PART as PART
+from .names import Names
 
 #: The last line of an info file while nothing else is known.
 RECEIVING = "Dump incomplete: being received"
 
-#: What the name of a vmcore ends in while bytes are still to come.
-PART = ".part"
-
 #: netdumpd's modes. A key may not even be written to by its owner.
-_MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
+MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
 
 
 class HostFullError(StoreError):
@@ -59,7 +52,13 @@ class Published:
 
 
 def reserve(
-    directory: Directory, host: str, address: str, status: str = RECEIVING, *, live: bool = False
+    directory: Directory,
+    host: str,
+    address: str,
+    status: str = RECEIVING,
+    *,
+    live: bool = False,
+    naming: type[Names] = Names,
 ) -> DumpFiles:
     """Take the next free number for a dump of ``host``, which came from ``address``.
 
@@ -67,9 +66,10 @@ def reserve(
     come to nothing: it is counted with its first byte, and the info file stays locked
     (directory.py) until the files are released. StoreError if they cannot be written.
     """
+    names = naming(host, address)
     try:
-        for number in _numbers(directory, host):
-            files = DumpFiles(directory, host, address, number)
+        for number in _numbers(directory, names):
+            files = DumpFiles(directory, names, number)
             if files.begin(status, live):
                 if not live:
                     files.count()
@@ -77,36 +77,46 @@ def reserve(
     except OSError as error:
         raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
     raise HostFullError(
-        f"{directory.path}: holds {MAX_DUMPS_OF_HOST} dumps of {host} already; move some away"
+        f"{directory.path}: holds {names.most} dumps{names.whose} already; move some away"
     )
 
 
-def _numbers(directory: Directory, host: str) -> list[int]:
+def _numbers(directory: Directory, names: Names) -> list[int]:
     """The free numbers, those from the bounds file on first."""
-    name = re.compile(rf"(?:{KINDS})\.{re.escape(host)}\.(\d+)")
-    found = (name.match(entry) for entry in directory.names())
-    taken = {int(match[1]) for match in found if match}
-    first = _bounds(directory, host)
-    numbers = [*range(first, MAX_DUMPS_OF_HOST), *range(first)]
+    taken = {names.number(entry) for entry in directory.names()}
+    first = _bounds(directory, names)
+    numbers = [*range(first, names.most), *range(first)]
     return [number for number in numbers if number not in taken]
 
 
-def _bounds(directory: Directory, host: str) -> int:
+def _bounds(directory: Directory, names: Names) -> int:
     try:
-        text = directory.read(f"bounds.{host}", 16).decode("ascii").strip()
+        text = directory.read(names.bounds, 16).decode("ascii").strip()
     except (OSError, ValueError):
         return 0
     number = int(text) if text.isdecimal() else 0
-    return number if number < MAX_DUMPS_OF_HOST else 0
+    return number if number < names.most else 0
+
+
+def vmcore_suffix(transfer: Transfer) -> str:
+    """What the name of a vmcore ends in for its compression, if a sound header tells one."""
+    header = transfer.trusted_header
+    return header.suffix if header is not None else ""
+
+
+def is_encrypted(transfer: Transfer) -> bool:
+    """Whether a dump came with a key, or has a sound header that tells of one."""
+    header = transfer.trusted_header
+    return bool(transfer.key.extents.total or (header is not None and header.dumpkeysize))
 
 
 class DumpFiles:
     """The files of one dump of a host. Methods raise OSError where nothing else is said."""
 
-    def __init__(self, directory: Directory, host: str, address: str, number: int) -> None:
+    def __init__(self, directory: Directory, names: Names, number: int) -> None:
         self.directory = directory
-        self.host = host
-        self.address = address
+        self.names = names
+        self.host = names.host
         self.number = number
         self.info = self._name("info")
         self.part = self._name("vmcore", PART)
@@ -116,7 +126,7 @@ class DumpFiles:
 
     def begin(self, status: str, lock: bool) -> bool:
         """Create the info file; False if there is one already."""
-        text = info_text(self.host, self.address, None, status)
+        text = self.names.info(self.number, None, status)
         try:
             self._lock = self.directory.save_locked(self.info, text.encode())
         except FileExistsError:
@@ -128,7 +138,7 @@ class DumpFiles:
     def create(self, kind: int) -> int:
         """A descriptor of a new file, for what comes in messages of this type."""
         self.count()
-        descriptor = self.directory.create(self.path(kind).name, _MODES[kind])
+        descriptor = self.directory.create(self.path(kind).name, MODES[kind])
         self._created.add(kind)
         return descriptor
 
@@ -141,12 +151,12 @@ class DumpFiles:
         """Have the bounds file tell the next number: this one is used. Before that, a dump
         that nothing came of leaves no trace."""
         if not self._counted:
-            self.directory.replace(f"bounds.{self.host}", f"{self.number + 1}\n".encode())
+            self.directory.replace(self.names.bounds, f"{self.number + 1}\n".encode())
             self._counted = True
 
     def show(self, header: DumpHeader | None, status: str) -> None:
         """Make the info file tell of ``header``, and end with ``status``."""
-        text = info_text(self.host, self.address, header, status).encode()
+        text = self.names.info(self.number, header, status).encode()
         if self._lock is None:
             self.directory.replace(self.info, text)
         else:
@@ -165,9 +175,11 @@ class DumpFiles:
             vmcore, map_ = self._publish_vmcore(transfer)
             self.show(transfer.header, status)
             if transfer.finished:
-                self.directory.point(f"info.{self.host}.last", self.info)
-                if vmcore is not None:
-                    self.directory.point(f"vmcore.{self.host}.last", vmcore)
+                for link in self.names.stale_links():
+                    self.directory.unlink(link)
+                suffix = vmcore_suffix(transfer)
+                for link, target in self.names.links(self.info, key, vmcore, suffix):
+                    self.directory.point(link, target)
         except OSError as error:
             raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
         names = (self.info, kdh, key, vmcore, map_)
@@ -191,7 +203,7 @@ class DumpFiles:
             return name
         if not data:
             return None
-        self.directory.save(name, data, _MODES[kind])
+        self.directory.save(name, data, MODES[kind])
         return name
 
     def _publish_vmcore(self, transfer: Transfer) -> tuple[str | None, str | None]:
@@ -199,12 +211,10 @@ class DumpFiles:
             if VMCORE in self._created:
                 self.directory.unlink(self.part)
             return None, None
-        header = transfer.trusted_header
-        suffix = header.suffix if header is not None else ""
+        suffix = vmcore_suffix(transfer)
         if suffix and transfer.vmcore.end > transfer.bytes_expected:
             self.directory.truncate(self.part, transfer.bytes_expected)  # padding to the block
-        encrypted = transfer.key.extents.total or (header is not None and header.dumpkeysize)
-        vmcore = self._name("vmcore_encrypted" if encrypted else "vmcore", suffix)
+        vmcore = self.names.vmcore(self.number, is_encrypted(transfer), suffix)
         map_ = None
         missing = transfer.missing
         if missing:
@@ -214,4 +224,4 @@ class DumpFiles:
         return vmcore, map_
 
     def _name(self, kind: str, suffix: str = "") -> str:
-        return f"{kind}.{self.host}.{self.number}{suffix}"
+        return self.names.of(kind, self.number, suffix)

@@ -1,25 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which dumps a dump directory holds, whoever put them there: this package or netdumpd."""
+"""Which dumps a dump directory holds, whoever put them there: this package, netdumpd, savecore."""
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import StoreError
-from .dump_files import KINDS, Published
-
-_NAME = re.compile(
-    rf"(?P<kind>{KINDS})\.(?P<host>.+?)\."
-    r"(?P<number>\d{1,4})(?:\.(?:gz|zst))?(?P<map>\.map)?"
-)
+from .dump_files import Published
+from .names import PART, STORED_NAME
 
 
 class DumpName(NamedTuple):
-    """What the name of a file tells: whose dump it is of, and which of its files."""
+    """What the name of a file tells: whose dump it is of (empty in savecore's names), and which
+    of its files."""
 
     host: str
     number: int
@@ -28,11 +24,11 @@ class DumpName(NamedTuple):
 
 def dump_name(name: str) -> DumpName | None:
     """What a file's name tells; None if it is none of a dump's that is over."""
-    match = _NAME.fullmatch(name)
-    if match is None:
+    match = STORED_NAME.fullmatch(name)
+    if match is None or match["end"] == PART:
         return None
-    kind = "map" if match["map"] else match["kind"].removesuffix("_encrypted")
-    return DumpName(match["host"], int(match["number"]), kind)
+    kind = "map" if match["end"] else match["kind"].removesuffix("_encrypted")
+    return DumpName(match["host"] or "", int(match["number"]), kind)
 
 
 def stored_dumps(directory: Path) -> dict[tuple[str, int], Published]:

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A dump that is here in part, continued in place with what a second source has of it.
+
+The second source is a file beside it, staged there by a recovery; that both are the same dump
+has to be known before (same_dump.py). The order is: bytes into the holes of the vmcore, and
+onto the disk; the mapfile; the vmcore's name; header and key; the info file. A vmcore that has
+no mapfile, and may grow, gets one first. Whoever is killed on the way leaves files that claim
+less than there is, never more. With netdumpd's vmcore, or a server's that was killed, nobody
+knows which zeros are holes: what is not zero is here, and so is what comes; the rest is missing.
+
+Imports the package's core and its neighbours.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.batch import Bytes, Mask
+from ..core.disputes import Prefer
+from ..core.extents import Extents, Range
+from ..core.transfer import Transfer
+from ..errors import StoreError
+from ..formats import EKCD_KEY, KDH
+from .dump_files import MODES, Published, vmcore_suffix
+from .mapfile import mapfile_text
+from .two_sources import TwoSources, pieces
+
+#: Where zeros may be holes, ranges that are told apart at most; beyond them a window with any
+#: zero counts as missing.
+_MOST_RANGES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """What became of a dump: all that is known of it now, its files, and how many ``filled``
+    bytes it did not have before."""
+
+    transfer: Transfer
+    files: Published
+    filled: int
+
+
+def continue_dump(sources: TwoSources, prefer: Prefer) -> Continued:
+    """Have the kept dump hold what the fresh one does. With ``prefer`` LAST bytes of it that
+    differ are replaced. StoreError if a file cannot be written."""
+    return _Continuation(sources, prefer).carry_out()
+
+
+class _Continuation:
+    def __init__(self, sources: TwoSources, prefer: Prefer) -> None:
+        self._sources = sources
+        self._kept = sources.kept
+        self._fresh = sources.fresh
+        self._old = sources.old
+        self._new = sources.new
+        self._prefer = prefer
+
+    def carry_out(self) -> Continued:
+        """Do it all."""
+        try:
+            self._map_growth()
+            present, came = self._fill()
+            os.fsync(self._old)
+            transfer = self._sources.merged(present)
+            filled = sum(end - start for start, end in came.present(0, transfer.bytes_expected))
+            return Continued(transfer, self._file(transfer), filled)
+        except OSError as error:
+            where = error.filename or self._kept.path
+            raise StoreError(f"{where}: cannot be continued: {error.strerror}") from None
+
+    def _map_growth(self) -> None:
+        """A vmcore without a mapfile counts as whole up to its end: before that moves, have a
+        mapfile tell where it was."""
+        kept = self._kept
+        end = self._fresh.vmcore.end
+        if kept.map is None and kept.present is not None and end > kept.size:
+            kept.map = f"{kept.vmcore}.map"
+            text = mapfile_text([(kept.size, end)], end)
+            kept.directory.replace(kept.map, text.encode())
+            kept.directory.sync(kept.map)
+
+    def _fill(self) -> tuple[Extents, Extents]:
+        """Write what the kept vmcore does not have; returns what it has now, and which of
+        that came to it."""
+        kept = self._kept.present
+        if self._prefer is Prefer.LAST and self._sources.differing.total:
+            self._replace()
+        if kept is None:
+            return self._fill_zeros()
+        came = Extents()
+        for start, end in self._fresh.vmcore:
+            for hole_start, hole_end in kept.missing(start, end):
+                for first, last in pieces(hole_start, hole_end):
+                    data = os.pread(self._new, last - first, first)
+                    if len(data) < last - first:
+                        raise OSError(errno.EIO, "became shorter while it was read")
+                    _write(self._old, data, first)
+                came.add(hole_start, hole_end)
+        return _union(kept, came), came
+
+    def _replace(self) -> None:
+        for start, end in self._sources.both():
+            old, new = self._sources.read(start, end)
+            different: Mask = old != new
+            if self._kept.present is None:
+                different &= old != 0
+            if different.any():
+                _write(self._old, np.where(different, new, old).tobytes(), start)
+
+    def _fill_zeros(self) -> tuple[Extents, Extents]:
+        """As ``_fill`` where zeros may be holes: what is not zero is here, and what came."""
+        came = Extents()
+        length = self._sources.length
+        present = Extents()
+        for start, end in pieces(0, length):
+            data = np.frombuffer(os.pread(self._old, end - start, start), np.uint8)
+            for first, last in _nonzero(data, len(present) > _MOST_RANGES):
+                present.add(start + first, start + last)
+        for start, end in self._fresh.vmcore:
+            for first, last in pieces(start, end):
+                old, new = self._sources.read(first, last)
+                if (lacking := (old == 0) & (new != 0)).any() or last > length:
+                    _write(self._old, np.where(lacking, new, old).tobytes(), first)
+            for first, last in present.missing(start, end):
+                came.add(first, last)
+        return _union(present, came), came
+
+    def _file(self, transfer: Transfer) -> Published:
+        """Bring all that tells of the vmcore up to date; the order is that of the docstring
+        above."""
+        kept, directory = self._kept, self._kept.directory
+        if vmcore_suffix(transfer) and self._sources.length > transfer.bytes_expected:
+            os.ftruncate(self._old, transfer.bytes_expected)  # padding to the block
+        vmcore = self._sources.name(transfer)
+        map_, missing = f"{vmcore}.map", transfer.missing
+        if missing or kept.map is not None or kept.present is None:
+            directory.replace(map_, mapfile_text(missing, transfer.bytes_expected).encode())
+        if vmcore != kept.vmcore:
+            directory.rename(kept.vmcore, vmcore)
+        if kept.map not in (None, map_):
+            directory.unlink(str(kept.map))
+        kdh = self._save("kdh", MODES[KDH], kept.kdh, bytes(transfer.kdh))
+        key = self._save("key", MODES[EKCD_KEY], kept.key, bytes(transfer.key))
+        text = kept.names.info(kept.number, transfer.header, transfer.status)
+        directory.replace(kept.info, text.encode())
+        if not missing:
+            directory.unlink(map_)
+        self._link(transfer, key, vmcore)
+        directory.sync(kept.info)
+        names = (kept.info, kdh, key, vmcore, map_ if missing else None)
+        return Published(*(directory.path / name if name else None for name in names))
+
+    def _save(self, kind: str, mode: int, old: bytes, new: bytes) -> str | None:
+        """Store a header or a key, unless it is there as it is to be."""
+        name = self._kept.names.of(kind, self._kept.number)
+        if old != new and new:
+            self._kept.directory.unlink(name)
+            self._kept.directory.save(name, new, mode)
+        return name if new else None
+
+    def _link(self, transfer: Transfer, key: str | None, vmcore: str) -> None:
+        """Let the links follow, unless they tell of a later dump."""
+        kept, directory = self._kept, self._kept.directory
+        links = dict(kept.names.links(kept.info, key, vmcore, vmcore_suffix(transfer)))
+        latest = directory.target(next(iter(links)))
+        if not transfer.finished or latest not in (None, kept.info):
+            return
+        for link in kept.names.stale_links():
+            directory.unlink(link)
+        for link, target in links.items():
+            directory.point(link, target)
+
+
+def _union(some: Extents, others: Extents) -> Extents:
+    """All bytes of both. From the lowest to the highest, as that takes no time in between."""
+    union = Extents()
+    for start, end in heapq.merge(some, others):
+        union.add(start, end)
+    return union
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        offset += written
+        view = view[written:]
+
+
+def _nonzero(data: Bytes, coarse: bool) -> Iterator[Range]:
+    """The ranges of bytes that are not zero; nothing, if ``coarse``, where one is."""
+    if coarse and not data.all():
+        return
+    edges = np.flatnonzero(np.diff((data != 0).astype(np.int8), prepend=0, append=0))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)

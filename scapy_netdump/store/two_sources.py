@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two sources of what may be one dump: the kept files of one, and a file staged beside them.
+
+Imports the package's core and its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+
+from ..core.batch import Bytes
+from ..core.extents import Extents, Range
+from ..core.marks import Marks
+from ..core.transfer import Transfer
+from .dump_files import is_encrypted, vmcore_suffix
+from .kept_dumps import KeptDump, UnreadableError
+
+#: Bytes looked at at once.
+_WINDOW = 1 << 20
+
+
+class TwoSources:
+    """A ``kept`` dump, and a ``fresh`` one of whose vmcore the bytes are in the file ``part`` of
+    the same directory. To be used in ``with``: ``old`` and ``new`` are descriptors.
+    ``differing`` are bytes that both have and that are not the same."""
+
+    def __init__(self, kept: KeptDump, part: str, fresh: Transfer) -> None:
+        """UnreadableError if a file cannot be opened."""
+        self.kept = kept
+        self.fresh = fresh
+        self.differing = Marks()
+        self._files = ExitStack()
+        self.old = self._opened(kept.vmcore, os.O_RDWR)
+        self.new = self._opened(part, os.O_RDONLY)
+
+    def __enter__(self) -> TwoSources:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    @property
+    def length(self) -> int:
+        """How long the kept vmcore is at this moment."""
+        return os.fstat(self.old).st_size
+
+    def both(self) -> Iterator[Range]:
+        """The ranges that both may have, in pieces."""
+        for start, end in self.fresh.vmcore.present(0, self.length):
+            held = self.kept.present
+            common = [(start, end)] if held is None else list(held.present(start, end))
+            for common_start, common_end in common:
+                yield from pieces(common_start, common_end)
+
+    def read(self, start: int, end: int) -> tuple[Bytes, Bytes]:
+        """What the kept one has in a range, and the fresh one; zeros beyond an end."""
+        pair = (os.pread(file, end - start, start) for file in (self.old, self.new))
+        old, new = (np.frombuffer(data.ljust(end - start, b"\0"), np.uint8) for data in pair)
+        return old, new
+
+    def merged(self, present: Extents) -> Transfer:
+        """What both know of the dump."""
+        fresh = self.fresh
+        transfer = self.kept.transfer(present)
+        transfer.finished |= fresh.finished
+        transfer.path = fresh.path
+        if fresh.trusted_header is not None or len(bytes(fresh.kdh)) > len(self.kept.kdh):
+            transfer.kdh = fresh.kdh
+        if len(bytes(fresh.key)) > len(self.kept.key):
+            transfer.key = fresh.key
+        transfer.announce(fresh.bytes_expected)
+        return transfer
+
+    def name(self, transfer: Transfer) -> str:
+        """What the vmcore is to be called."""
+        kept = self.kept
+        encrypted = is_encrypted(transfer) or kept.vmcore.startswith("vmcore_encrypted")
+        return kept.names.vmcore(kept.number, encrypted, vmcore_suffix(transfer))
+
+    def _opened(self, name: str, flags: int) -> int:
+        try:
+            descriptor = self.kept.directory.open_file(name, flags)
+        except OSError as error:
+            self._files.close()
+            raise UnreadableError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        self._files.callback(os.close, descriptor)
+        return descriptor
+
+
+def pieces(start: int, end: int) -> Iterator[Range]:
+    """A range in parts that fit into memory."""
+    while start < end:
+        stop = min(end, start + _WINDOW)
+        yield start, stop
+        start = stop

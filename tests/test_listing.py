@@ -45,9 +45,20 @@ def test_dumps_come_by_number_not_by_spelling(tmp_path: Path) -> None:
     assert [number for _, number in stored_dumps(tmp_path)] == [1, 9, 10, 100]
 
 
+def test_dumps_that_savecore_named_have_no_host(tmp_path: Path) -> None:
+    touch(tmp_path, "info.0", "vmcore.0.zst", "vmcore.0.zst.map", "bounds", "vmcore.last.zst")
+    assert stored_dumps(tmp_path) == {
+        ("", 0): Published(
+            info=tmp_path / "info.0",
+            vmcore=tmp_path / "vmcore.0.zst",
+            map=tmp_path / "vmcore.0.zst.map",
+        )
+    }
+
+
 def test_other_files_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "bounds.a", "minfree", "vmcore.a.last", "info.a.last", "vmcore.a.0.part")
-    touch(tmp_path, "info.a.12345", "info.a.", "info..5", "vmcore.a.0.xz", "xinfo.a.0")
+    touch(tmp_path, "info.a.12345", "info.123456", "info.a.", "info..5", "vmcore.a.0.xz", "xinfo.a.0")
     assert stored_dumps(tmp_path) == {}
 
 

@@ -114,6 +114,22 @@ def test_a_super_frame_is_few_runs_and_its_shorter_last_message():
     assert not malformed
 
 
+@given(st.binary(max_size=80) | some_series.flatmap(st.sampled_from) | some_series.map(b"".join))
+def test_a_message_is_alone_if_it_is_all_that_a_walk_finds(data):
+    found = wire.messages(data)
+    one = len(found) == 1 and not wire.malformed(found, data)
+    assert wire.alone(memoryview(data)) == (found[0] if one else None)
+
+
+def test_a_hole_or_a_message_out_of_order_costs_no_more_than_another_run():
+    sent = series(VMCORE, 2, 0, 1448, 44)
+    late = [*sent[:10], *sent[11:30], sent[10], *sent[30:]]
+    expected = [(0, 10), (11 * 1448, 19), (10 * 1448, 1), (30 * 1448, 14)]
+    for datagrams in (late, [b"".join(late)]):
+        found, _ = runs(memoryview(b"".join(datagrams)), [len(data) for data in datagrams])
+        assert [(run.offset, run.number) for run in found] == expected
+
+
 def test_the_last_of_a_super_frame_counts_only_if_a_message_follows_it():
     data = b"".join(series(VMCORE, 2, 0, 100, 8)) + b"\0\0\0\7 no message"
     assert sum(run.number for run in runs(memoryview(data), [len(data)])[0]) == 7

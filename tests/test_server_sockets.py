@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -140,5 +141,22 @@ def test_a_poller_tells_who_has_something():
         assert [found for found, _ in poller.wait(PATIENCE)] == [opened.fileno()]
     poller.remove(opened.fileno())
     assert poller.wait(0.0) == []
+    opened.close()
+    poller.close()
+
+
+def test_a_poller_sleeps_when_nothing_comes():
+    poller = Poller()
+    opened = data_socket()
+    poller.add(opened.fileno())
+    with Client(CLIENT) as client:
+        for _ in range(200):  # by now it looks out for what comes next
+            client.socket.sendto(b"x", opened.local)
+            assert poller.wait(PATIENCE)
+            opened.receive(memoryview(bytearray(MAX_DATAGRAM)))
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < 0.5:
+        assert poller.wait(0.02) == []
+    assert time.process_time() - used < 0.25
     opened.close()
     poller.close()

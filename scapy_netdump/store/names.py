@@ -29,7 +29,9 @@ _ENDS = r"(?P<suffix>\.gz|\.zst)?(?P<end>\.map|\.part)?"
 
 #: A file of a dump, by whichever of the names below: kind, host if it has one, number, suffix of
 #: compressed ones, and what it ends in if it is the mapfile or still being written.
-STORED_NAME = re.compile(rf"(?P<kind>{KINDS})\.(?:(?P<host>.+?)\.)?(?P<number>\d{{1,5}}){_ENDS}")
+STORED_NAME = re.compile(
+    rf"(?P<kind>{KINDS})\.(?:(?P<host>.+?)\.)?(?P<number>(?(host)\d{{1,4}}|\d{{1,5}})){_ENDS}"
+)
 
 
 class Names:

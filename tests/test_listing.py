@@ -58,7 +58,8 @@ def test_dumps_that_savecore_named_have_no_host(tmp_path: Path) -> None:
 
 def test_other_files_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "bounds.a", "minfree", "vmcore.a.last", "info.a.last", "vmcore.a.0.part")
-    touch(tmp_path, "info.a.12345", "info.123456", "info.a.", "info..5", "vmcore.a.0.xz", "xinfo.a.0")
+    touch(tmp_path, "info.a.12345", "info.123456", "info.a.", "info..5")
+    touch(tmp_path, "vmcore.a.0.xz", "xinfo.a.0")
     assert stored_dumps(tmp_path) == {}
 
 

@@ -6,6 +6,7 @@ Imports the standard library and the formats that are generated from the Scapy l
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from struct import Struct, unpack_from
 from typing import NamedTuple, TypeAlias
 
@@ -110,9 +111,9 @@ def runs(data: memoryview, sizes: Sequence[int]) -> tuple[list[Run], int]:
         while alike < _MOST and index + alike < len(sizes) and sizes[index + alike] == size:
             alike += 1
         index += alike
-        run = _uniform(data, start, size, alike) if alike >= _FEWEST else None
-        if run is not None:
-            found.append(run)
+        alikes = _uniform(data, start, size, alike) if alike >= _FEWEST else ()
+        if alikes:
+            found += alikes
             start += alike * size
             continue
         for _ in range(alike):
@@ -129,10 +130,10 @@ def _walk(data: memoryview, after: int, end: int, found: list[Run]) -> bool:
         step = HEADER_SIZE + size
         if end - after >= _FEWEST * step and not mixed:
             count = min((end - after) // step, _MOST)
-            run = _uniform(data, after, step, count)
+            alikes = _uniform(data, after, step, count)
             last = after + count * step
-            if run is not None and (last == end or _followed(data, last, end)):
-                found.append(run)
+            if alikes and (last == end or _followed(data, last, end)):
+                found += alikes
                 after = last
                 continue
             mixed = True
@@ -147,26 +148,41 @@ def _walk(data: memoryview, after: int, end: int, found: list[Run]) -> bool:
 
 
 #: As many messages as are decoded at once, and as make that worth while.
-_MOST, _FEWEST = 64, 4
+_MOST, _FEWEST = 64, 2
 
 
-def _uniform(data: memoryview, start: int, step: int, count: int) -> Run | None:
-    """So many messages of `step` bytes each, header included, as one run, if they are one."""
+def _uniform(data: memoryview, start: int, step: int, count: int) -> Sequence[Run]:
+    """So many messages of `step` bytes each, header included: one run, or a few where some are
+    missing or out of order; none if they are not all messages of one type and size."""
     size = step - HEADER_SIZE
     if size <= 0:
-        return None
+        return ()
     headers, seqnos = _layouts(step, count)
     values = headers.unpack_from(data, start)
-    kind, offset = values[0], values[2]
     fields = len(NETDUMP_FIELDS)
+    kind, offsets = values[0], values[2::fields]
     if (
         kind not in MESSAGE_TYPES
         or values[0::fields] != (kind,) * count
         or values[3::fields] != (size,) * count
-        or values[2::fields] != tuple(range(offset, offset + count * size, size))
     ):
-        return None
-    return Run(kind, offset, start + HEADER_SIZE, size, count, seqnos.pack(*values[1::fields]))
+        return ()
+    acks = seqnos.pack(*values[1::fields])
+    offset = offsets[0]
+    if offsets == tuple(range(offset, offset + count * size, size)):
+        return (Run(kind, offset, start + HEADER_SIZE, size, count, acks),)
+    leaps = [n for n in range(1, count) if offsets[n] != offsets[n - 1] + size]
+    return [
+        Run(
+            kind,
+            offsets[first],
+            start + first * step + HEADER_SIZE,
+            size,
+            after - first,
+            acks[first * ACK_SIZE : after * ACK_SIZE],
+        )
+        for first, after in pairwise([0, *leaps, count])
+    ]
 
 
 @lru_cache(maxsize=2 * _MOST)
@@ -174,6 +190,17 @@ def _layouts(step: int, count: int) -> tuple[Struct, Struct]:
     """The headers of `count` messages of `step` bytes each, and their seqnos as acks."""
     header = NETDUMP_FORMAT + f"{step - HEADER_SIZE}x"
     return Struct("!" + header.lstrip("!") * count), Struct("!" + ACK_FORMAT.lstrip("!") * count)
+
+
+def alone(datagram: memoryview) -> Message | None:
+    """The message of a datagram that holds one and nothing else; None of any other datagram."""
+    if len(datagram) < HEADER_SIZE:
+        return None
+    kind, seqno, offset, size, _ = _HEADER.unpack_from(datagram)
+    after = HEADER_SIZE + size
+    if kind not in MESSAGE_TYPES or after != len(datagram):
+        return None
+    return Message(kind, seqno, offset, size, HEADER_SIZE, after)
 
 
 def acks(payload: Buffer, length: int | None = None) -> tuple[int, ...]:
@@ -185,8 +212,9 @@ def acks(payload: Buffer, length: int | None = None) -> tuple[int, ...]:
         length = len(payload)
     if length % ACK_SIZE:
         return ()
-    whole = min(len(payload), length) // ACK_SIZE * ACK_SIZE
-    return tuple(seqno for (seqno,) in _ACK.iter_unpack(memoryview(payload)[:whole]))
+    count = min(len(payload), length) // ACK_SIZE
+    seqnos: tuple[int, ...] = unpack_from(f"!{count}{ACK_FORMAT.lstrip('!')}", payload)
+    return seqnos
 
 
 def header(kind: int, seqno: int, offset: int, length: int) -> bytes:

@@ -443,6 +443,16 @@ def test_forged_heralds_make_room_for_a_client_after_a_while():
     assert [event.client for event in world.told(Discarded)] == ["198.51.100.0"]
 
 
+def test_a_client_that_is_dumping_makes_no_room_by_its_other_herald():
+    world = World(clients=2)
+    world.said(world.herald(("192.0.2.2", 1)), vmcore(2, 0))
+    other = world.herald(("192.0.2.3", 1))
+    world.herald(("192.0.2.2", 1))  # the oldest that waits, but its client dumps all the same
+    world.now = 5.0
+    world.said(other, vmcore(2, 0, b""))
+    assert world.herald(("192.0.2.4", 1)) is None
+
+
 def test_so_many_dumps_may_begin_in_a_second_and_refusals_do_not_fill_the_log():
     world = World(heralds=5, clients=1000)
     for number in range(100):

@@ -67,7 +67,7 @@ class Faults:
         before = self._passed
         places: Iterable[int] = range(len(fates))
         if not self._held and not self.rates.reorder:  # then nothing happens between the faulty
-            places = [place for place in places if fates[place] < total]
+            places = [place for place, fate in enumerate(fates) if fate < total]
         for place in places:
             self._passed = before + place
             at, fate = place * size, fates[place]

@@ -173,7 +173,8 @@ class Receiver:
         clients = self._running.keys() | self._waiting.keys() | {key}
         if len(clients) <= self._limits.clients:
             return True
-        oldest = min(self._waiting.values(), key=lambda session: session.last, default=None)
+        alone = [self._waiting[one] for one in self._waiting.keys() - self._running.keys()]
+        oldest = min(alone, key=lambda session: (session.last, session.number), default=None)
         if oldest is None or now - oldest.last < _GRACE:
             return False
         self._end(oldest, TIMEOUT, "", now)

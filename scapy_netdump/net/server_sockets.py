@@ -35,6 +35,11 @@ MAX_DATAGRAM = 65_535
 #: After so many datagrams that came alone, only each so manieth time one more is looked for.
 _ALONE, _LOOK = 8, 64
 
+#: Looks, of a microsecond or so each, before the process sleeps until something comes: to be
+#: woken takes longer than a client on a local network takes to answer. Each time that this is
+#: in vain it looks less often; each so manieth sleep it tries again.
+_LOOKS, _FEWER, _TRY_AGAIN = 100, 10, 64
+
 
 class SocketError(NetdumpError):
     """The server cannot listen where it was asked to."""
@@ -50,6 +55,8 @@ class Poller:
         else:
             self._poll = select.poll()
             self._second = 1000.0
+        self._looks = 0
+        self._sleeps = 0
 
     def add(self, descriptor: int) -> None:
         """Watch one from now on."""
@@ -61,7 +68,16 @@ class Poller:
 
     def wait(self, timeout: float) -> list[tuple[int, int]]:
         """Wait until there are some: their descriptors, each with what poll(2) says of it."""
-        return self._poll.poll(timeout * self._second)
+        poll = self._poll.poll
+        for _ in range(self._looks):
+            ready = poll(0)
+            if ready:
+                self._looks = _LOOKS
+                return ready
+        self._sleeps += 1
+        again = self._sleeps % _TRY_AGAIN == 0
+        self._looks = _LOOKS if again else max(0, self._looks - _FEWER)
+        return poll(timeout * self._second)
 
     def close(self) -> None:
         """Give back what the system keeps for it."""

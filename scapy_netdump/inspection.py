@@ -12,12 +12,14 @@ from pathlib import Path
 from .content.console import Console, console_of, head_of
 from .content.encryption import Cipher
 from .content.survey import Survey, survey
+from .content.textdump import TextFile, text_files
 from .content.views import Content
 from .errors import NetdumpError
 from .found_dump import FoundDump, Progress, find_dump
 from .kerneldump.contents import Contents, contents_of
 from .kerneldump.header import DumpHeader
 from .kerneldump.key import DumpKey
+from .kerneldump.textdump import MAX_SIZE
 from .plain import plain_head
 
 #: Bytes of a dump that are unpacked, or kept in memory, to find the message buffer and the
@@ -47,6 +49,13 @@ class Inspection:
     def survey(self) -> Survey:
         """What it consists of, what is missing, and what that means."""
         return survey(self.content, self.contents)
+
+    @property
+    def text_files(self) -> list[TextFile]:
+        """The files in a textdump; other dumps have none."""
+        if self.contents.kind != "textdump" or self.content.size > MAX_SIZE:
+            return []
+        return list(text_files(self.content.read(0, self.content.size)))
 
     @property
     def console(self) -> Console:

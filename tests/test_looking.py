@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from dumps import Minidump
+from dumps import Minidump, ustar
 
 from scapy_netdump.recover import recover
 
@@ -151,3 +151,39 @@ def test_info_says_when_a_file_is_nothing_that_it_knows(tmp_path):
     told = netdump("info", path, status=1).stderr
     assert "neither a capture, a dump, a dump header nor a key" in told
     assert "44 65 61 72" in told
+
+
+FILES = {"ddb.txt": b"db> bt\n" * 99, "msgbuf.txt": b"panic: text\n", "panic.txt": b"text"}
+TEXTDUMP = b"".join(ustar(name, data) for name, data in FILES.items())
+
+
+def test_a_textdump_is_listed_and_extracted(tmp_path):
+    path = tmp_path / "textdump.tar.0"
+    path.write_bytes(TEXTDUMP)
+    (found,) = info(path)
+    assert found["contents"]["kind"] == "textdump"
+    sizes = {file["name"]: file["size"] for file in found["contents"]["text_files"]}
+    assert sizes == {name: len(data) for name, data in FILES.items()}
+    assert "ddb.txt: 693 bytes" in netdump("info", path).stdout
+    assert dmesg(path, "--extract", tmp_path / "out") == "panic: text\n"
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == FILES
+    again = netdump("dmesg", path, "--extract", tmp_path / "out", status=1)
+    assert "ddb.txt: cannot be written: File exists" in again.stderr
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", ".hidden", "a/b", "a\x1bb"])
+def test_a_textdump_writes_nothing_elsewhere(tmp_path, name):
+    path = tmp_path / "textdump.tar.0"
+    path.write_bytes(ustar("msgbuf.txt", b"x") + ustar(name, b"y"))
+    told = netdump("dmesg", path, "--extract", tmp_path / "in" / "out", status=1).stderr
+    assert "not a name that is written" in told
+    assert "\x1b" not in told
+    assert sorted(file.name for file in tmp_path.rglob("*")) == [
+        "in", "msgbuf.txt", "out", "textdump.tar.0",
+    ]  # fmt: skip
+
+
+def test_other_dumps_have_no_files_to_extract(tmp_path):
+    path = tmp_path / "vmcore.0"
+    path.write_bytes(SAMPLE)
+    assert "no textdump" in netdump("dmesg", path, "--extract", tmp_path, status=2).stderr

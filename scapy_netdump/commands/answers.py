@@ -39,8 +39,12 @@ def look(inspection: Inspection | NetdumpError) -> Look:
     """What an inspection shows, or why there is none."""
     if isinstance(inspection, NetdumpError):
         return Look([f"not looked into: {inspection}"], None)
-    survey = inspection.survey
-    return Look(describe_survey(survey), survey.as_dict())
+    lines, values = describe_survey(inspection.survey), inspection.survey.as_dict()
+    if inspection.contents.kind == "textdump":
+        files = [(file.name, len(file.data)) for file in inspection.text_files]
+        lines += [f"  {name}: {counted(size, 'byte')}" for name, size in files]
+        values["text_files"] = [{"name": name, "size": size} for name, size in files]
+    return Look(lines, values)
 
 
 def describe_directory(path: Path, private_key: Path | None) -> Answer:

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
+from ..errors import UsageError
 from ..exits import GOOD, INCOMPLETE
-from ..inspection import inspect
+from ..inspection import Inspection, inspect
+from ..store.text_files import write_files
+from ..text import printable
 from .passphrase import ask_passphrase
 from .progress import ProgressLine
 
@@ -27,8 +31,18 @@ def run(options: argparse.Namespace) -> int:
                 progress=progress,
             )
         text, missing = dump.console
+        if options.extract is not None:
+            _extract(dump, Path(options.extract))
     if options.json:
         print(json.dumps({"file": dump.name, "console": text, "bytes_missing": missing}, indent=2))
     else:
         print(text, end="")
     return INCOMPLETE if missing else GOOD
+
+
+def _extract(dump: Inspection, directory: Path) -> None:
+    """Write the files of a textdump, and say so."""
+    if dump.contents.kind != "textdump":
+        raise UsageError(f"{dump.name}: no textdump, there are no files to extract")
+    for path in write_files(directory, dump.text_files):
+        print(f"netdump: {printable(str(path))} written", file=sys.stderr)

@@ -23,7 +23,7 @@ from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recover import Recoverer
 from ..text import counted, printable
 from .answers import Answer, describe_directory, look
-from .describe import describe_dump, describe_header, describe_survey, indent
+from .describe import describe_dump, describe_header, indent
 from .passphrase import ask_passphrase
 from .progress import ProgressLine
 from .selection import selection_of
@@ -130,17 +130,18 @@ def _vmcore(name: str, private_key: Path | None) -> Answer:
     """A file that is a dump itself, with its header and mapfile beside it if they are there."""
     with ExitStack() as files:
         dump = inspect(Path(name), files, private_key=private_key, passphrase=ask_passphrase)
-        survey = dump.survey
-    header = dump.header
-    if survey.contents.kind == "unknown" and header is None:
+        looked = look(dump)
+    header, contents = dump.header, dump.contents
+    if contents.kind == "unknown" and header is None:
         raise NoDumpError(
-            f"{name}: neither a capture, a dump, a dump header nor a key; {survey.contents.note}"
+            f"{name}: neither a capture, a dump, a dump header nor a key; {contents.note}"
         )
-    lines = [*(describe_header(header) if header is not None else ()), *describe_survey(survey)]
+    missing = list(dump.content.missing)
     values = {
         "kind": "vmcore",
         "kdh": header.as_dict() if header is not None else None,
-        "missing": survey.missing,
-        "contents": survey.as_dict(),
+        "missing": missing,
+        "contents": looked.values,
     }
-    return Answer(indent(f"{name}: vmcore", lines), values, not survey.missing)
+    lines = [*(describe_header(header) if header is not None else ()), *looked.lines]
+    return Answer(indent(f"{name}: vmcore", lines), values, not missing)

@@ -25,4 +25,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--number", type=int, metavar="N", help="which dump of a capture that has several"
     )
+    parser.add_argument(
+        "--extract", metavar="DIR", help="also write the files of a textdump to this directory"
+    )
     parser.add_argument("--json", action="store_true", help="print an object with the text")

@@ -160,6 +160,29 @@ def test_a_server_that_only_slept_gets_nothing_twice_but_the_probe() -> None:
     assert sender.counters.retransmissions == 1
 
 
+def test_the_end_of_a_dump_is_probed_soon_but_once_only() -> None:
+    """Its last messages are lost: none comes later that would tell."""
+    sender = started(bytes(1448 * 20))
+    first = sent(sender, 0.0)
+    acks(sender, *first[:-2], now=0.001)
+    assert sent(sender, 0.001) == []
+    due = sender.deadline()
+    assert 0.01 < due < 0.05
+    assert sent(sender, due) == first[-1:]
+    assert sent(sender, due + 0.19) == []
+    acks(sender, first[-1], now=due + 0.191)
+    assert sent(sender, due + 0.192) == first[-2:-1]
+
+
+def test_while_there_is_more_to_send_a_silent_server_is_given_its_time() -> None:
+    sender = started(bytes(1_000_000))
+    first = sent(sender, 0.0)
+    acks(sender, *first[:-2], now=0.001)
+    later = sent(sender, 0.001)
+    assert later
+    assert sender.deadline() == pytest.approx(0.201)
+
+
 def test_acks_that_come_when_a_message_is_due_again_are_in_time() -> None:
     """Declared lost, and acked before it could be sent again: not sent again."""
     sender = started(bytes(1_000_000))

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 #: The least time-out. A server may sleep in a disk write for longer than any round trip took.
 MIN_TIMEOUT = 0.2
+#: The same for the last messages of a dump, and once only: on a network that loses messages, this
+#: is what most dumps would wait for in vain at their end.
+MIN_LAST = 0.02
 
 
 class RoundTrips:
@@ -51,3 +54,11 @@ class RoundTrips:
             return self._longest
         wait = max(MIN_TIMEOUT, self.smoothed + 4 * self.variation)
         return min(wait * self._backoff, self._longest)
+
+    @property
+    def last_timeout(self) -> float:
+        """The same where no later message will tell of a loss (RFC 8985, 7.2): a probe that
+        was not needed costs one message, so it is sent early, but not again and again."""
+        if not self.shortest or self._backoff > 1:
+            return self.timeout
+        return min(self.timeout, max(MIN_LAST, 2 * self.smoothed + 4 * self.variation))

@@ -2,7 +2,8 @@
 """The default way to send a dump: a sliding window. Imports its neighbours.
 
 Messages are sent again one by one: those that later ones have overtaken (flight.py), and,
-when nothing comes back at all for a time-out (round_trips.py), the last one as a probe.
+when nothing comes back at all for a time-out (round_trips.py), the last one as a probe. Behind
+the last message of all nothing comes that could overtake it: there the time-out is short.
 window_size.py says how many may be on their way.
 """
 
@@ -162,6 +163,7 @@ class WindowSender:
             return None
         if frame.kind == FINISHED and self._frames:
             self._held = frame
+            self._timeout = min(self._timeout, now + self._round_trips.last_timeout)
             return None
         if not len(self._flight):
             self._timeout = now + self._round_trips.timeout

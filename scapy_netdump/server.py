@@ -10,6 +10,7 @@ serve("/var/crash")         # the same, and Ctrl-C ends it
 from __future__ import annotations
 
 import contextlib
+import mmap
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -29,9 +30,6 @@ from .net.server_sockets import DataSocket, End, HeraldSocket, Poller, has_ipv6,
 from .service.lookups import Lookups
 from .store.live_dumps import LiveDumps
 from .wire import ACK_SIZE, Buffer
-
-#: Where datagrams are put, from where they go to the file: some of the largest.
-_BUFFER = 1 << 20
 
 #: HERALDs that are taken before other sockets have their turn.
 _HERALDS_AT_ONCE = 16
@@ -114,7 +112,7 @@ class Server:
         self._tick = on_tick or (lambda: None)
         self._tap = tap
         self._receiver = Receiver(sinks, options.limits, by_port=options.ack_port is None)
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
         self._heralds: list[HeraldSocket] = []
         self._data: dict[Session, dict[tuple[str, bool], DataSocket]] = {}
         self._calls: dict[int, Callable[[float], None]] = {}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import select
 import socket
 import time
@@ -129,6 +130,27 @@ def test_what_came_before_the_socket_was_connected_is_not_heard(buffer, monkeypa
         opened = data_socket()
         assert opened.receive(buffer) == []
         opened.close()
+
+
+@pytest.mark.parametrize("sizes", [[700] * 20, [700] * 19 + [9], [700, 9, 60_000, 0, 700] * 4])
+def test_what_is_taken_in_one_call_lies_end_to_end_whatever_its_size(sizes):
+    """After a turn that brought many of one size, the next are taken in one call."""
+    buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    opened = data_socket(coalescing=False)
+    with Client(CLIENT) as client:
+        for turn in ([700] * 20, sizes, sizes, [5]):
+            sent = [bytes([number]) * size for number, size in enumerate(turn)]
+            for data in sent:
+                client.socket.sendto(data, opened.local)
+            taken, came = [], b""
+            while len(taken) < len(turn):
+                wait_for(opened)
+                for burst in opened.receive(buffer):
+                    taken += burst.sizes
+                    came += bytes(buffer[burst.start : burst.end])
+            assert taken == turn
+            assert came == b"".join(sent)
+    opened.close()
 
 
 def test_a_poller_tells_who_has_something():

@@ -3,7 +3,7 @@
 
 Addresses are (text, port); the text of a link-local IPv6 address ends in its zone, ``%2``.
 No error that a socket reports ends anything: ICMP is not authenticated, and what is lost
-the client sends again. Imports its neighbour udp.py.
+the client sends again. Imports its neighbours.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..errors import NetdumpError
 from ..wire import ACK_SIZE
+from .many import MOST, ManyReceiver, can_receive
 from .udp import Address, Splitter, ask_for_buffer, join_received
 
 End = tuple[str, int]
@@ -31,6 +32,13 @@ _ANCILLARY = socket.CMSG_SPACE(max(_PKTINFO.size, _PKTINFO6.size))
 
 #: What a UDP datagram holds at most.
 MAX_DATAGRAM = 65_535
+
+#: Bytes after which other dumps have their turn.
+_AT_ONCE = 1 << 20
+
+#: As many datagrams of one size in a row, each of no more bytes, have the next looked for many
+#: in a call; fewer, one a call. (Where the system joins them, they are longer.)
+_MANY, _FEW, _LONGEST = 8, 2, 9000
 
 #: After so many datagrams that came alone, only each so manieth time one more is looked for.
 _ALONE, _LOOK = 8, 64
@@ -170,8 +178,10 @@ class DataSocket:
     dumps have their turn.
     """
 
-    #: The most datagrams that one `receive` takes.
-    MOST = 64
+    #: The most datagrams that one `receive` takes, and a buffer that is large enough to take
+    #: them in one call.
+    MOST = MOST
+    ROOM = MOST * MAX_DATAGRAM
 
     def __init__(
         self, local: str, client: End, *, connected: bool, buffer: int, coalescing: bool
@@ -182,6 +192,8 @@ class DataSocket:
         self._connected = connected
         self._most = self.MOST
         self._alone = 0
+        self._expected = 0  # the size of the many that come at a time; 0: not so many do
+        self._many: ManyReceiver | None = None
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -204,6 +216,8 @@ class DataSocket:
 
     def receive(self, buffer: memoryview) -> list[Burst]:
         """Datagrams that have come, into ``buffer``, as far as it has room for any more."""
+        if self._expected:
+            return self._from_client_at_once(buffer)
         take = self._from_client if self._connected else self._from_any
         return take(buffer, self._most)
 
@@ -226,7 +240,7 @@ class DataSocket:
         sizes: list[int] = []
         end = 0
         receive = self._socket.recv_into
-        last = len(buffer) - MAX_DATAGRAM
+        last = min(len(buffer), _AT_ONCE) - MAX_DATAGRAM
         for _ in range(most):
             if end > last:
                 break
@@ -239,13 +253,32 @@ class DataSocket:
             sizes.append(size)
             end += size
         self._came(len(sizes))
+        if len(sizes) >= _MANY and can_receive and len(buffer) >= self.ROOM:
+            self._expect(sizes)
         return [Burst(None, 0, end, sizes)] if sizes else []
+
+    def _from_client_at_once(self, buffer: memoryview) -> list[Burst]:
+        if self._many is None or self._many.buffer is not buffer:
+            self._many = ManyReceiver(self._socket, buffer)
+        try:
+            sizes = self._many.receive(self._expected)
+        except OSError:
+            self._expected = 0
+            return []
+        self._expect(sizes)
+        return [Burst(None, 0, sum(sizes), sizes)]
+
+    def _expect(self, sizes: list[int]) -> None:
+        """Find out from those that came how the next are best received."""
+        size = sizes[0]
+        alike = sizes.count(size) >= len(sizes) - 1
+        self._expected = size if len(sizes) > _FEW and alike and 0 < size <= _LONGEST else 0
 
     def _from_any(self, buffer: memoryview, most: int) -> list[Burst]:
         bursts: list[Burst] = []
         end = 0
         receive = self._socket.recvfrom_into
-        last = len(buffer) - MAX_DATAGRAM
+        last = min(len(buffer), _AT_ONCE) - MAX_DATAGRAM
         for _ in range(most):
             if end > last:
                 break

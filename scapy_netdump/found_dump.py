@@ -21,6 +21,7 @@ from .core.extents import Range
 from .core.transfer import MAX_KEY_SIZE
 from .errors import CaptureError, NetdumpError, StoreError, UsageError
 from .kerneldump.header import HEADER_SIZE, DumpHeader
+from .kerneldump.info import INCOMPLETE
 from .kerneldump.recognition import compression_number
 from .recover import RecoveredDump, Recoverer
 from .store.dump_files import Published
@@ -152,7 +153,7 @@ def _problem(missing: Sequence[Range], info: str) -> str:
         count = sum(end - start for start, end in missing)
         return f"{count} bytes missing in {counted(len(missing), 'range')}"
     status = info.splitlines()[-1] if info else ""
-    return status if status.startswith("Dump incomplete") else ""
+    return status if status.startswith(INCOMPLETE) else ""
 
 
 def is_capture(path: Path) -> bool:

@@ -26,8 +26,6 @@ from .plain import plain_head
 #: bitmap, which for a terabyte of memory takes 32 MiB.
 HEAD = 64 << 20
 
-_TEXTDUMP = "FreeBSD Text Dump"  # TEXTDUMPMAGIC in sys/sys/kerneldump.h
-
 Passphrase = Callable[[Path], bytes]
 
 
@@ -90,7 +88,7 @@ def look_into(
     """The same of a dump that was found already."""
     cipher = _cipher(found, private_key, passphrase) if _is_encrypted(found) else None
     content = plain_head(found.content, found.name, HEAD, header=found.header, cipher=cipher)
-    textdump = found.header is not None and found.header.magic == _TEXTDUMP
+    textdump = found.header is not None and found.header.is_textdump
     contents = contents_of(head_of(content), content.size, textdump=textdump)
     return Inspection(found.name, content, contents, found.header)
 

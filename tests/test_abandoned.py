@@ -11,9 +11,10 @@ import pytest
 
 from scapy_netdump.core.transfer import Transfer
 from scapy_netdump.formats import VMCORE
+from scapy_netdump.kerneldump.info import RECEIVING
 from scapy_netdump.store.abandoned import mark_abandoned, true_status
 from scapy_netdump.store.directory import Directory
-from scapy_netdump.store.dump_files import RECEIVING, reserve
+from scapy_netdump.store.dump_files import reserve
 from scapy_netdump.store.live_dumps import LiveDumps
 
 HOST = "10.99.0.2"

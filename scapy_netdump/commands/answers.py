@@ -11,6 +11,7 @@ from ..core.extents import Range
 from ..errors import NetdumpError
 from ..inspection import Inspection, inspect
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
+from ..kerneldump.info import COMPLETE
 from ..store.abandoned import true_status
 from ..store.dump_files import Published
 from ..store.listing import stored_dumps
@@ -75,7 +76,7 @@ def _stored(host: str, number: int, files: Published, private_key: Path | None) 
     }
     lines = [status, *problem, *(describe_header(header) if header is not None else ())]
     lines += [*contents.lines, *describe_files(files)]
-    complete = status == "Dump complete" and missing == []
+    complete = status == COMPLETE and missing == []
     return Answer(
         indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
     )

@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import NetdumpError
+from ..kerneldump.info import INCOMPLETE as STATUS
 from .events import ERROR, SUCCESS, Ended
 from .sinks import Sink
 from .transfer import Transfer
 
-_INCOMPLETE = "Dump incomplete: "
 _NO_FILES: dict[str, str | None] = dict.fromkeys(("info", "kdh", "key", "vmcore", "map"))
 
 
@@ -45,10 +45,10 @@ class Closing:
             try:
                 self.sink.sync()
             except NetdumpError as error:
-                reason, status = ERROR, f"{_INCOMPLETE}{error}"
+                reason, status = ERROR, f"{STATUS}{error}"
             files = self.sink.finish(transfer, status).as_dict()
         except NetdumpError as error:
-            reason, status = ERROR, f"{_INCOMPLETE}{error}"
+            reason, status = ERROR, f"{STATUS}{error}"
         return Ended(
             now,
             *self.identity,
@@ -69,5 +69,5 @@ class Closing:
     def _status(self) -> str:
         status = self.transfer.status
         if self.cause and not self.transfer.complete:
-            status = f"{_INCOMPLETE}{self.cause}; {status.removeprefix(_INCOMPLETE)}"
+            status = f"{STATUS}{self.cause}; {status.removeprefix(STATUS)}"
         return f"{status}; {self.problem}" if self.problem else status

@@ -13,6 +13,7 @@ from functools import lru_cache
 from .. import formats
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE as KDH_SIZE
+from ..kerneldump.info import RECEIVING
 from ..wire import ACK_SIZE, HEADER_SIZE, Buffer, Run, ack, alone, runs
 from .closing import Closing
 from .events import ERROR, INCOMPLETE, Event, HeaderReceived, OffLimits, Progress, WriteFailed
@@ -23,8 +24,6 @@ from .transfer import Transfer
 
 #: pwritev(2) takes so many pieces on all systems (IOV_MAX).
 _MOST_PIECES = 1024
-
-BEING_RECEIVED = "Dump incomplete: being received"
 
 
 class Phase(Enum):
@@ -256,7 +255,7 @@ class Session:
 
     def _header_changed(self, now: float) -> None:
         problem = self.problem
-        status = f"{BEING_RECEIVED}; {problem}" if problem else BEING_RECEIVED
+        status = f"{RECEIVING}; {problem}" if problem else RECEIVING
         try:
             self.sink.update(self.transfer, status)
         except StoreError as error:

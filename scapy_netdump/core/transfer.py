@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
+from ..kerneldump.info import COMPLETE, INCOMPLETE
 from ..text import counted
 from .extents import Extents, Range
 
@@ -135,12 +136,12 @@ class Transfer:
     def status(self) -> str:
         """In a line, whether the dump is whole and what it lacks; an info file ends with it."""
         if self.complete:
-            return "Dump complete"
+            return COMPLETE
         missing = self.missing
         if missing:
             count = sum(end - start for start, end in missing)
             ranges = counted(len(missing), "range")
-            return f"Dump incomplete: {count} of {self.bytes_expected} bytes missing in {ranges}"
+            return f"{INCOMPLETE}{count} of {self.bytes_expected} bytes missing in {ranges}"
         if not self.vmcore.total:
-            return "Dump incomplete: no data received"
-        return f"Dump incomplete: {ENDLESS}"
+            return f"{INCOMPLETE}no data received"
+        return f"{INCOMPLETE}{ENDLESS}"

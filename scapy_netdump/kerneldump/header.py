@@ -77,6 +77,11 @@ class DumpHeader:
         return self.magic.encode() in MAGICS
 
     @property
+    def is_textdump(self) -> bool:
+        """Whether the magic is a textdump's."""
+        return self.magic.encode() == MAGICS[1]
+
+    @property
     def valid(self) -> bool:
         """Whether this is a header at all, and undamaged."""
         return self.magic_ok and self.parity_ok

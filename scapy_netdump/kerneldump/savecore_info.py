@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from ..text import printable, utc_date
 from .header import DumpHeader
-
-_COMPLETE = "Dump complete"
+from .info import COMPLETE
 
 
 def savecore_info_text(address: str, number: int, header: DumpHeader | None, last_line: str) -> str:
@@ -54,4 +53,4 @@ def _dump_status(header: DumpHeader | None, last_line: str) -> str:
     """savecore's word for it: "good" are dumps that are whole, "bad" those whose header is not."""
     if header is not None and not header.valid:
         return "bad"
-    return "good" if last_line == _COMPLETE and header is not None else "unknown"
+    return "good" if last_line == COMPLETE and header is not None else "unknown"

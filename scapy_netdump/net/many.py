@@ -18,7 +18,7 @@ from collections.abc import Callable
 MOST = 64
 
 #: What a UDP datagram holds at most.
-_LARGEST = 65_535
+MAX_DATAGRAM = 65_535
 
 
 class _Piece(ctypes.Structure):
@@ -97,7 +97,9 @@ class ManyReceiver:
         """The buffer has room for MOST datagrams, however long they are."""
         self._descriptor = sock.fileno()
         self.buffer = buffer
-        self._longer = mmap.mmap(-1, MOST * _LARGEST)  # what is longer goes on here: rarely touched
+        self._longer = mmap.mmap(
+            -1, MOST * MAX_DATAGRAM
+        )  # what is longer goes on here: rarely touched
         self._size = 0
         self._slots = _Slots([])
 
@@ -118,7 +120,7 @@ class ManyReceiver:
         there = ctypes.addressof(ctypes.c_char.from_buffer(self._longer))
         self._slots = _Slots(
             [
-                [(here + place * size, size), (there + place * _LARGEST, _LARGEST - size)]
+                [(here + place * size, size), (there + place * MAX_DATAGRAM, MAX_DATAGRAM - size)]
                 for place in range(MOST)
             ]
         )
@@ -129,7 +131,7 @@ class ManyReceiver:
         expected = self._size
         parts: list[bytes] = []
         for place, size in enumerate(sizes):
-            start, longer = place * expected, place * _LARGEST
+            start, longer = place * expected, place * MAX_DATAGRAM
             parts.append(self.buffer[start : start + min(size, expected)].tobytes())
             parts.append(self._longer[longer : longer + max(0, size - expected)])
         data = b"".join(parts)

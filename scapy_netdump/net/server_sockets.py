@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..errors import NetdumpError
 from ..wire import ACK_SIZE
+from .many import MAX_DATAGRAM as MAX_DATAGRAM
 from .many import MOST, ManyReceiver, can_receive
 from .udp import Address, Splitter, ask_for_buffer, join_received
 
@@ -29,9 +30,6 @@ _BSD_IP_RECVDSTADDR = 7
 _PKTINFO = struct.Struct("@I4s4s")  # interface, local address, destination as in the header
 _PKTINFO6 = struct.Struct("@16sI")  # destination, interface
 _ANCILLARY = socket.CMSG_SPACE(max(_PKTINFO.size, _PKTINFO6.size))
-
-#: What a UDP datagram holds at most.
-MAX_DATAGRAM = 65_535
 
 #: Bytes after which other dumps have their turn.
 _AT_ONCE = 1 << 20

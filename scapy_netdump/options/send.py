@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..formats import ACK_PORT
 from .common import Commands, port
 
 _SEND_EXITS = (
@@ -54,7 +55,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="with -i: how often to ask for the server's hardware address (default: 3)",
     )  # fmt: skip
     group.add_argument(
-        "--port", type=_port_or_any, default=20024, metavar="PORT",
+        "--port", type=_port_or_any, default=ACK_PORT, metavar="PORT",
         help="port to send from; 0 for any free one, for a server that acks to the port that a "
         "message came from (default: 20024)",
     )  # fmt: skip

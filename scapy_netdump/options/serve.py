@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..formats import ACK_PORT, HERALD_PORT
 from .common import Commands, port
 
 _SERVE_EXITS = "exit status: 0 stopped by a signal; 1 failed; 2 wrong usage"
@@ -60,11 +61,11 @@ def _add_netdumpd(parser: argparse.ArgumentParser) -> None:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--port", type=_port_or_any, default=20023, metavar="PORT",
+        "--port", type=_port_or_any, default=HERALD_PORT, metavar="PORT",
         help="where HERALDs arrive; 0 for any free port (default: 20023)",
     )  # fmt: skip
     group.add_argument(
-        "--ack-port", type=_ack_port, default=20024, metavar="PORT",
+        "--ack-port", type=_ack_port, default=ACK_PORT, metavar="PORT",
         help="where acks go: a port, or `source` for the one that a message came from "
         "(default: 20024)",
     )  # fmt: skip

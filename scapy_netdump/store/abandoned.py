@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..kerneldump.info import INCOMPLETE, RECEIVING
 from .directory import Directory
-from .dump_files import PART, RECEIVING
+from .dump_files import PART
 from .listing import dump_name
 from .retention import INFO_SIZE
 
@@ -74,4 +75,4 @@ def _ended(directory: Directory, info: str, last: bytes) -> str:
         if (status := directory.stat(name)) is not None
     ]
     what = ", ".join(found) + ", holes are not known" if found else "no data received"
-    return f"Dump incomplete: the server ended while it received this; {what}"
+    return f"{INCOMPLETE}the server ended while it received this; {what}"

@@ -17,6 +17,7 @@ from ..core.transfer import Transfer
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
+from ..kerneldump.info import RECEIVING
 from .directory import Directory
 from .mapfile import mapfile_text
 from .names import KINDS as KINDS
@@ -25,7 +26,6 @@ from .names import PART as PART
 from .names import Names
 
 #: The last line of an info file while nothing else is known.
-RECEIVING = "Dump incomplete: being received"
 
 #: netdumpd's modes. A key may not even be written to by its owner.
 MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}

@@ -17,11 +17,11 @@ from ..core.extents import Extents
 from ..core.transfer import ENDLESS, MAX_KEY_SIZE, Transfer
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import info_values
+from ..kerneldump.info import COMPLETE, info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
 from .names import PART, STORED_NAME, Names, SavecoreNames
-from .retention import COMPLETE, INFO_SIZE
+from .retention import INFO_SIZE
 
 #: The first line of an info file: netdumpd's, and savecore(8)'s.
 _FROM = re.compile(r"Dump from .* \[(.+)\]|Dump header from device: (.+)")

@@ -24,13 +24,14 @@ from ..core.transfer import Transfer
 from ..errors import StoreError
 from ..formats import VMCORE
 from ..kerneldump.header import DumpHeader
+from ..kerneldump.info import COMPLETE, INCOMPLETE, RECEIVING
 from ..text import printable
 from ..wire import Buffer
 from .abandoned import mark_abandoned
 from .directory import Directory
-from .dump_files import RECEIVING, DumpFiles, Published, reserve
+from .dump_files import DumpFiles, Published, reserve
 from .hosts import file_host
-from .retention import COMPLETE, FreeSpace, prune
+from .retention import FreeSpace, prune
 
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")
 
@@ -225,7 +226,7 @@ class LiveDump:
                 files.directory.sync(*(path.name for path in small if path is not None))
         except StoreError as error:
             with contextlib.suppress(OSError):
-                files.show(transfer.header, f"Dump incomplete: could not be filed: {error}")
+                files.show(transfer.header, f"{INCOMPLETE}could not be filed: {error}")
             raise
         else:
             if status == COMPLETE:

@@ -7,11 +7,11 @@ Imports its neighbours and the package's errors.
 from __future__ import annotations
 
 from ..errors import StoreError
+from ..kerneldump.info import COMPLETE
 from .directory import Directory
 from .listing import dump_name
 
 #: The last line of the info file of a dump that is whole (Transfer.status).
-COMPLETE = "Dump complete"
 
 #: An info file is shorter than this, whatever a header holds: each byte escaped is four.
 INFO_SIZE = 1 << 14

@@ -18,11 +18,11 @@ from .capture.compressed import MAGIC_SIZE, DamagedError, Unpack, unpacker
 from .content.views import Content
 from .core.extents import Range
 from .errors import NetdumpError
+from .kerneldump.recognition import ZSTD_MAGIC
 
 Write = Callable[[int, bytes], None]
 
 _BUFFER = 1 << 20
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _HAS_CHECKSUM = 4  # of the byte behind the magic
 
 #: Places that look like the beginning of a frame and are tried.
@@ -131,14 +131,14 @@ def _candidates(content: Content) -> Iterator[int]:
     such bytes by chance: only what unpacks to the end, checksum included, is one."""
     found = 0
     begin = content.missing[-1][1]
-    overlap = len(_ZSTD_MAGIC)
+    overlap = len(ZSTD_MAGIC)
     while begin < content.size and found < _MOST_CANDIDATES:
         piece = content.read(begin, _BUFFER + overlap)
-        at = piece.find(_ZSTD_MAGIC)
+        at = piece.find(ZSTD_MAGIC)
         while 0 <= at < _BUFFER and found < _MOST_CANDIDATES:
             descriptor = piece[at + overlap : at + overlap + 1]
             if descriptor and descriptor[0] & _HAS_CHECKSUM:
                 found += 1
                 yield begin + at
-            at = piece.find(_ZSTD_MAGIC, at + 1)
+            at = piece.find(ZSTD_MAGIC, at + 1)
         begin += _BUFFER

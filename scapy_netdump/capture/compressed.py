@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeAlias
 
 from ..errors import CaptureError
+from ..kerneldump.recognition import GZIP_MAGIC, ZSTD_MAGIC
 
 MAGIC_SIZE = 4
 """How many bytes at the beginning of a file ``unpacker`` looks at."""
@@ -19,9 +20,7 @@ MAGIC_SIZE = 4
 _INPUT = 64 << 10
 _OUTPUT = 512 << 10
 
-_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 _GZIP_WBITS = 31  # zlib.h, inflateInit2: the largest window, a gzip header and trailer
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, section 3.1.1
 _SKIPPABLE_MAGICS = tuple(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))
 _RLE_BLOCK = 1  # one byte, to be repeated
 
@@ -40,9 +39,9 @@ def unpacker(head: bytes, name: str) -> Unpack | None:
     ``DamagedError`` if the compressed data does not end as it should. Raises
     ``CaptureError`` when the package that it needs is not installed.
     """
-    if head.startswith(_GZIP_MAGIC):
+    if head.startswith(GZIP_MAGIC):
         return _gunzip
-    if head.startswith((_ZSTD_MAGIC, *_SKIPPABLE_MAGICS)):
+    if head.startswith((ZSTD_MAGIC, *_SKIPPABLE_MAGICS)):
         return _zstd_unpacker(name)
     return None
 
@@ -54,7 +53,7 @@ def _gunzip(file: io.BufferedReader) -> Pieces:
     """The members of a gzip file one behind the other, as gzip(1) joins them."""
     data = _without_padding(file, b"")
     while data:
-        if not data.startswith(_GZIP_MAGIC[:1]):
+        if not data.startswith(GZIP_MAGIC[:1]):
             raise DamagedError("what follows the gzip data is not gzip and was left out")
         rest = yield from _gunzip_member(file, data)
         data = _without_padding(file, rest)
@@ -126,8 +125,8 @@ def _zstd_frames(file: io.BufferedReader) -> Iterator[Pieces]:
         if head == b"\0":  # zeros to the end fill up a block
             _only_zeros(file)
             return
-        magic = head + _exactly(file, len(_ZSTD_MAGIC) - 1)
-        if magic == _ZSTD_MAGIC:
+        magic = head + _exactly(file, len(ZSTD_MAGIC) - 1)
+        if magic == ZSTD_MAGIC:
             yield _zstd_frame(file, magic)
         elif magic in _SKIPPABLE_MAGICS:
             _skip(file, int.from_bytes(_exactly(file, 4), "little"))

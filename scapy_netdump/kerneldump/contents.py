@@ -14,7 +14,7 @@ from .elfcore import MAGIC as ELF_MAGIC
 from .elfcore import ElfCore, ElfError
 from .minidump import HEAD_SIZE as MINIDUMP_HEAD_SIZE
 from .minidump import Minidump, MinidumpError
-from .regions import Range, Region
+from .regions import Range, Region, pages_touched
 from .textdump import BLOCK, is_textdump
 
 #: Bytes from the start of a dump that tell what it is; an ELF core has all its program
@@ -133,12 +133,7 @@ def _is_memory(name: str) -> bool:
 
 def _count_pages(region: Region, lost: list[Range], page: int) -> int:
     """How many pages of a region have any of the lost bytes."""
-    count = after = 0
-    for start, end in lost:
-        first = max((start - region.start) // page, after)
-        after = max(-(-(end - region.start) // page), after)
-        count += after - first
-    return count
+    return sum(after - first for first, after in pages_touched(lost, region.start, page))
 
 
 def _console(contents: Contents, lost: dict[str, list[Range]]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import NetdumpError
-from .regions import Range, Region
+from .regions import Range, Region, pages_touched
 
 MAGIC = b"\x7fELF"
 _CLASS_AT, _DATA_AT = 4, 5
@@ -94,10 +94,7 @@ class ElfCore:
         missing = list(missing)
         for segment in self.segments:
             region = Region("", segment.offset, segment.offset + segment.size)
-            after = 0
-            for start, end in region.missing(missing):
-                first = max((start - segment.offset) // PAGE, after)
-                after = max(-(-(end - segment.offset) // PAGE), after)
+            for first, after in pages_touched(region.missing(missing), segment.offset, PAGE):
                 yield from (segment.address + page * PAGE for page in range(first, after))
 
 

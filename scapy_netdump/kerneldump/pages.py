@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .minidump import Minidump
-from .regions import Range
+from .regions import Range, pages_touched
 
 #: Bytes of the bitmap that are expanded at a time: eight times as many numbers.
 _BLOCK = 1 << 16
@@ -57,10 +57,7 @@ class PageMap:
     def lost(self, pages_at: int, missing: Iterable[Range]) -> Iterator[int]:
         """The physical addresses of pages of which any byte is among the missing ranges of the
         file, in which the first page stands at ``pages_at``."""
-        after = 0
-        for start, end in missing:
-            first = max((start - pages_at) // self._page, after)
-            after = max(-(-(end - pages_at) // self._page), after)
+        for first, after in pages_touched(missing, pages_at, self._page):
             yield from self.addresses(first, after)
 
     def _address(self, bit: int) -> int:

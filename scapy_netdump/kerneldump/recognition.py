@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-#: KERNELDUMP_COMP_* by what compressed data begins with: RFC 1952, RFC 8878.
-_COMPRESSIONS = {b"\x1f\x8b": 1, b"\x28\xb5\x2f\xfd": 2}
+#: What compressed data begins with: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+#: KERNELDUMP_COMP_* by that.
+_COMPRESSIONS = {GZIP_MAGIC: 1, ZSTD_MAGIC: 2}
 
 #: KERNELDUMP_*_VERSION in sys/sys/kerneldump.h, where it is not 1.
 _ARCHITECTURE_VERSIONS = {"amd64": 2, "i386": 2}

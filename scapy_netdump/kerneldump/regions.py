@@ -57,6 +57,16 @@ def in_a_row(sizes: Mapping[str, int], rest: str, length: int) -> list[Region]:
     return regions
 
 
+def pages_touched(missing: Iterable[Range], start: int, page: int) -> Iterator[Range]:
+    """The pages, numbered from ``start`` of the file on, of which any byte is missing: ranges
+    of numbers that do not overlap. The missing ranges are in order, and none is before it."""
+    after = 0
+    for lost_start, lost_end in missing:
+        first = max((lost_start - start) // page, after)
+        after = max(-(-(lost_end - start) // page), after)
+        yield first, after
+
+
 def without(start: int, end: int, missing: Iterable[Range]) -> Iterator[Range]:
     """The parts of ``[start, end)`` that are in none of the missing ranges, which are in order."""
     for lost_start, lost_end in missing:

@@ -22,13 +22,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q
 from scapy.packet import Packet, Raw
 from synthetic_dump import Machine, zstd
 
-from scapy_netdump import (
-    Netdump,
-    NetdumpAck,
-    NetdumpAcks,
-    NetdumpHerald,
-    NetdumpMessages,
-)
+from scapy_netdump import Netdump, NetdumpAck, NetdumpAcks, NetdumpHerald, NetdumpMessages
 
 CLIENT = Client()
 OTHER_CLIENT = Client(address="192.0.2.3", server_port=52110)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import send_dump as send_dump
+    from .client.send import send_dump as send_dump
     from .layers import KernelDumpHeader as KernelDumpHeader
     from .layers import KernelDumpKey as KernelDumpKey
     from .layers import Netdump as Netdump
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .layers import NetdumpAcks as NetdumpAcks
     from .layers import NetdumpHerald as NetdumpHerald
     from .layers import NetdumpMessages as NetdumpMessages
-    from .reassembly import reassemble as reassemble
+    from .recovery.reassembly import reassemble as reassemble
     from .scapy_tools import NetdumpSession as NetdumpSession
     from .scapy_tools import NetdumpSocket as NetdumpSocket
     from .scapy_tools import netdumpd as netdumpd
-    from .server import serve as serve
+    from .server.server import serve as serve
 
     __version__: str
 
@@ -37,9 +37,9 @@ _MODULE_OF = {
     "NetdumpSession": "scapy_tools",
     "NetdumpSocket": "scapy_tools",
     "netdumpd": "scapy_tools",
-    "reassemble": "reassembly",
-    "send_dump": "client",
-    "serve": "server",
+    "reassemble": "recovery.reassembly",
+    "send_dump": "client.send",
+    "serve": "server.server",
 }
 
 __all__ = list(_MODULE_OF)

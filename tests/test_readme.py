@@ -5,11 +5,10 @@ import doctest
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 # A Scapy shell starts with everything from scapy.all. The session runs in a process of its

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from ..core.batch import Bytes, Ints
+from ..core.observing.batch import Bytes, Ints
 from .chain import Chain
 from .frames import Scan
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.batch import Bytes, Ints, at_every_byte, gather
+from ..core.observing.batch import Bytes, Ints, at_every_byte, gather
 from .frames import Frames
 
 #: Stretches at most, the least distance between their beginnings in bytes, how many there

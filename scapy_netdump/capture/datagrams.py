@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import formats
-from ..core.batch import Batch, Bytes, Flow, Ints, Mask, gather
+from ..core.observing.batch import Batch, Bytes, Flow, Ints, Mask, gather
 from .frames import Frames
 from .ip import Datagram, UdpDecoder
 from .link import ETHERNET, network_layer

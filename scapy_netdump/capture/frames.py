@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Floats, Ints, Mask
+from ..core.observing.batch import Floats, Ints, Mask
 
 #: tcpdump's MAXIMUM_SNAPLEN: a record that claims more is damaged.
 MAX_RECORD = 262_144

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..core.batch import Batch, Bytes
+from ..core.observing.batch import Batch, Bytes
 from .datagrams import DatagramFinder
 from .frames import Frames
 from .live import LiveCapture, LiveFrame

@@ -13,7 +13,7 @@ import mmap
 import threading
 from queue import SimpleQueue
 
-from ..core.batch import Bytes
+from ..core.observing.batch import Bytes
 
 _POPULATE_READ = 22  # Linux 5.14, asm-generic/mman-common.h: MADV_POPULATE_READ
 _DONTNEED = mmap.MADV_DONTNEED

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.batch import Bytes, Ints, Mask, gather
+from ..core.observing.batch import Bytes, Ints, Mask, gather
 from .capture_format import CaptureFormat
 from .chain import Chain
 from .frames import LARGEST_RECORD, MAX_RECORD, Frames, Scan, stretches

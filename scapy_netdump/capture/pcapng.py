@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Bytes, Floats, Ints, gather
+from ..core.observing.batch import Bytes, Floats, Ints, gather
 from .capture_format import CaptureFormat
 from .chain import Chain
 from .frames import LARGEST_RECORD, Frames, Row, Scan, stretches

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Batch
+from ..core.observing.batch import Batch
 from ..errors import CaptureError
 from ..text import counted
 from .capture_format import CaptureFormat

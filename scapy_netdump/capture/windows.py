@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core.batch import Bytes
+from ..core.observing.batch import Bytes
 from .pages import PageAdviser
 from .source import Source
 

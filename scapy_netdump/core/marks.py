@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .batch import Mask
 from .extents import Extents, Range
+from .observing.batch import Mask
 
 #: Ranges that ``ranges`` tells at most; beyond them those that are near to each other are one.
 MOST_RANGES = 1 << 14

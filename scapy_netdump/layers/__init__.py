@@ -20,14 +20,7 @@ from .kerneldump import (
     KernelDumpHeaderV3,
     KernelDumpKey,
 )
-from .messages import (
-    Netdump,
-    NetdumpAck,
-    NetdumpAcks,
-    NetdumpHerald,
-    NetdumpMessages,
-    bind_ports,
-)
+from .messages import Netdump, NetdumpAck, NetdumpAcks, NetdumpHerald, NetdumpMessages, bind_ports
 
 __all__ = [
     "KernelDumpHeader",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..core.faults import Faults, Rates, Run
+from ..core.sending.faults import Faults, Rates, Run
 from ..wire import ACK_SIZE, Buffer
 from .transport import Transport
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.batch import Ints
+from ..core.observing.batch import Ints
 
 #: Half of these at least are in use once they ran out: more than a picture has columns.
 BINS = 2048

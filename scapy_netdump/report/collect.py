@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from ..core.batch import Floats
-from ..core.messages import Acks, Columns, Messages
-from ..core.observed_dump import ObservedDump
-from ..core.storage import Storage
+from ..core.observing.batch import Floats
+from ..core.observing.messages import Acks, Columns, Messages
+from ..core.observing.observed_dump import ObservedDump
+from ..core.observing.storage import Storage
 from .timeline import Timeline
 
 #: Dumps that a report shows, the first ones: a hostile capture can hold any number, and each
@@ -60,7 +60,7 @@ class Watched:
         if view is None:
             timeline = Timeline(float(times.min()))
             if not self.views:
-                timeline = Timeline(dump.first_time, dump.transfer.heralded)
+                timeline = Timeline(dump.first_time, dump.account.heralded)
             view = View([capture], number, timeline, 0.0)
             self.views.append(view)
         view.last_time = max(view.last_time, float(times.max()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.batch import Floats
+from ..core.observing.batch import Floats
 from ..kerneldump.regions import Range, Region
 
 _ROUNDING = 0.49

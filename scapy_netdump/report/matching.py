@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..core.batch import Ints, Mask
+from ..core.observing.batch import Ints, Mask
 
 #: A message is known until one comes whose number is a multiple of this ahead. The kernel has
 #: at most 64 KiB in flight, 126 messages at the smallest MTU that is common (576).

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.batch import Ints
+from ..core.observing.batch import Ints
 from .timeline import delay_edges
 
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.batch import Floats, Ints
+from ..core.observing.batch import Floats, Ints
 from ..errors import NetdumpError
 from ..kerneldump.regions import Range, Region
 from .bins import BINS, NOTHING_HIGH

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import formats
-from ..core.batch import Floats, Ints, Mask
-from ..core.messages import Acks, Messages
+from ..core.observing.batch import Floats, Ints, Mask
+from ..core.observing.messages import Acks, Messages
 from .bins import TimeBins
 from .matching import COPY_NS, Events, Outstanding
 

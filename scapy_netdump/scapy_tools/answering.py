@@ -18,10 +18,10 @@ from scapy.layers.inet import UDP
 from scapy.packet import Packet
 from scapy.sendrecv import AsyncSniffer
 
-from ..core.events import Ended, Event, Refused, WriteFailed
-from ..core.limits import Limits
-from ..core.receiver import Receiver
-from ..core.session import Session
+from ..core.receiving.events import Ended, Event, Refused, WriteFailed
+from ..core.receiving.limits import Limits
+from ..core.receiving.receiver import Receiver
+from ..core.receiving.session import Session
 from ..formats import ACK_PORT, HERALD_PORT
 from ..layers import Netdump, NetdumpAck
 from ..net.server_sockets import End
@@ -41,8 +41,8 @@ class Netdump_am(AnsweringMachine[Packet]):
     address, port: where HERALDs come to; by default any IPv4 address of the host
     iface: hear and send frames there, instead of the system's UDP sockets
     ack_port: where acks go at the client; None for the port that a message came from
-    limits: what is taken from whom, a scapy_netdump.core.limits.Limits
-    on_event: called with what happens, see scapy_netdump.core.events
+    limits: what is taken from whom, a scapy_netdump.core.receiving.limits.Limits
+    on_event: called with what happens, see scapy_netdump.core.receiving.events
     """
 
     def parse_options(

@@ -23,7 +23,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
-from ..core.session import Session
+from ..core.receiving.session import Session
 from ..errors import NetdumpError
 from ..layers.messages import datagram_class
 from ..net.server_sockets import MAX_DATAGRAM, DataSocket, End, HeraldSocket

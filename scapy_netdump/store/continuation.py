@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.batch import Bytes, Mask
-from ..core.disputes import Prefer
+from ..core.account import Account
 from ..core.extents import Extents, Range
-from ..core.transfer import Transfer
+from ..core.observing.batch import Bytes, Mask
+from ..core.observing.disputes import Prefer
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH
 from .dump_files import MODES, Published, vmcore_suffix
@@ -41,7 +41,7 @@ class Continued:
     """What became of a dump: all that is known of it now, its files, and how many ``filled``
     bytes it did not have before."""
 
-    transfer: Transfer
+    account: Account
     files: Published
     filled: int
 
@@ -67,9 +67,9 @@ class _Continuation:
             self._map_growth()
             present, came = self._fill()
             os.fsync(self._old)
-            transfer = self._sources.merged(present)
-            filled = sum(end - start for start, end in came.present(0, transfer.bytes_expected))
-            return Continued(transfer, self._file(transfer), filled)
+            account = self._sources.merged(present)
+            filled = sum(end - start for start, end in came.present(0, account.bytes_expected))
+            return Continued(account, self._file(account), filled)
         except OSError as error:
             where = error.filename or self._kept.path
             raise StoreError(f"{where}: cannot be continued: {error.strerror}") from None
@@ -131,27 +131,27 @@ class _Continuation:
                 came.add(first, last)
         return _union(present, came), came
 
-    def _file(self, transfer: Transfer) -> Published:
+    def _file(self, account: Account) -> Published:
         """Bring all that tells of the vmcore up to date; the order is that of the docstring
         above."""
         kept, directory = self._kept, self._kept.directory
-        if vmcore_suffix(transfer) and self._sources.length > transfer.bytes_expected:
-            os.ftruncate(self._old, transfer.bytes_expected)  # padding to the block
-        vmcore = self._sources.name(transfer)
-        map_, missing = f"{vmcore}.map", transfer.missing
+        if vmcore_suffix(account) and self._sources.length > account.bytes_expected:
+            os.ftruncate(self._old, account.bytes_expected)  # padding to the block
+        vmcore = self._sources.name(account)
+        map_, missing = f"{vmcore}.map", account.missing
         if missing or kept.map is not None or kept.present is None:
-            directory.replace(map_, mapfile_text(missing, transfer.bytes_expected).encode())
+            directory.replace(map_, mapfile_text(missing, account.bytes_expected).encode())
         if vmcore != kept.vmcore:
             directory.rename(kept.vmcore, vmcore)
         if kept.map not in (None, map_):
             directory.unlink(str(kept.map))
-        kdh = self._save("kdh", MODES[KDH], kept.kdh, bytes(transfer.kdh))
-        key = self._save("key", MODES[EKCD_KEY], kept.key, bytes(transfer.key))
-        text = kept.names.info(kept.number, transfer.header, transfer.status)
+        kdh = self._save("kdh", MODES[KDH], kept.kdh, bytes(account.kdh))
+        key = self._save("key", MODES[EKCD_KEY], kept.key, bytes(account.key))
+        text = kept.names.info(kept.number, account.header, account.status)
         directory.replace(kept.info, text.encode())
         if not missing:
             directory.unlink(map_)
-        self._link(transfer, key, vmcore)
+        self._link(account, key, vmcore)
         directory.sync(kept.info)
         names = (kept.info, kdh, key, vmcore, map_ if missing else None)
         return Published(*(directory.path / name if name else None for name in names))
@@ -164,12 +164,12 @@ class _Continuation:
             self._kept.directory.save(name, new, mode)
         return name if new else None
 
-    def _link(self, transfer: Transfer, key: str | None, vmcore: str) -> None:
+    def _link(self, account: Account, key: str | None, vmcore: str) -> None:
         """Let the links follow, unless they tell of a later dump."""
         kept, directory = self._kept, self._kept.directory
-        links = dict(kept.names.links(kept.info, key, vmcore, vmcore_suffix(transfer)))
+        links = dict(kept.names.links(kept.info, key, vmcore, vmcore_suffix(account)))
         latest = directory.target(next(iter(links)))
-        if not transfer.finished or latest not in (None, kept.info):
+        if not account.finished or latest not in (None, kept.info):
             return
         for link in kept.names.stale_links():
             directory.unlink(link)

@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.transfer import Transfer
+from ..core.account import Account
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
@@ -98,16 +98,16 @@ def _bounds(directory: Directory, names: Names) -> int:
     return number if number < names.most else 0
 
 
-def vmcore_suffix(transfer: Transfer) -> str:
+def vmcore_suffix(account: Account) -> str:
     """What the name of a vmcore ends in for its compression, if a sound header tells one."""
-    header = transfer.trusted_header
+    header = account.trusted_header
     return header.suffix if header is not None else ""
 
 
-def is_encrypted(transfer: Transfer) -> bool:
+def is_encrypted(account: Account) -> bool:
     """Whether a dump came with a key, or has a sound header that tells of one."""
-    header = transfer.trusted_header
-    return bool(transfer.key.extents.total or (header is not None and header.dumpkeysize))
+    header = account.trusted_header
+    return bool(account.key.extents.total or (header is not None and header.dumpkeysize))
 
 
 class DumpFiles:
@@ -163,21 +163,21 @@ class DumpFiles:
             held, self._lock = self._lock, self.directory.replace_locked(self.info, text)
             os.close(held)
 
-    def publish(self, transfer: Transfer, status: str) -> Published:
+    def publish(self, account: Account, status: str) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
 
         The vmcore is renamed after all that tells of its holes is in place.
         """
         try:
             self.count()
-            kdh = self._save(KDH, bytes(transfer.kdh))
-            key = self._save(EKCD_KEY, bytes(transfer.key))
-            vmcore, map_ = self._publish_vmcore(transfer)
-            self.show(transfer.header, status)
-            if transfer.finished:
+            kdh = self._save(KDH, bytes(account.kdh))
+            key = self._save(EKCD_KEY, bytes(account.key))
+            vmcore, map_ = self._publish_vmcore(account)
+            self.show(account.header, status)
+            if account.finished:
                 for link in self.names.stale_links():
                     self.directory.unlink(link)
-                suffix = vmcore_suffix(transfer)
+                suffix = vmcore_suffix(account)
                 for link, target in self.names.links(self.info, key, vmcore, suffix):
                     self.directory.point(link, target)
         except OSError as error:
@@ -206,20 +206,20 @@ class DumpFiles:
         self.directory.save(name, data, MODES[kind])
         return name
 
-    def _publish_vmcore(self, transfer: Transfer) -> tuple[str | None, str | None]:
-        if not transfer.vmcore.total:
+    def _publish_vmcore(self, account: Account) -> tuple[str | None, str | None]:
+        if not account.vmcore.total:
             if VMCORE in self._created:
                 self.directory.unlink(self.part)
             return None, None
-        suffix = vmcore_suffix(transfer)
-        if suffix and transfer.vmcore.end > transfer.bytes_expected:
-            self.directory.truncate(self.part, transfer.bytes_expected)  # padding to the block
-        vmcore = self.names.vmcore(self.number, is_encrypted(transfer), suffix)
+        suffix = vmcore_suffix(account)
+        if suffix and account.vmcore.end > account.bytes_expected:
+            self.directory.truncate(self.part, account.bytes_expected)  # padding to the block
+        vmcore = self.names.vmcore(self.number, is_encrypted(account), suffix)
         map_ = None
-        missing = transfer.missing
+        missing = account.missing
         if missing:
             map_ = f"{vmcore}.map"
-            self.directory.save(map_, mapfile_text(missing, transfer.bytes_expected).encode())
+            self.directory.save(map_, mapfile_text(missing, account.bytes_expected).encode())
         self.directory.rename(self.part, vmcore)
         return vmcore, map_
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..core.account import ENDLESS, MAX_KEY_SIZE, Account
 from ..core.extents import Extents
-from ..core.transfer import ENDLESS, MAX_KEY_SIZE, Transfer
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.info import COMPLETE, info_values
@@ -88,22 +88,22 @@ class KeptDump:
         """Whether nothing is missing."""
         if self.map is None and self.status == COMPLETE:
             return self.present is not None
-        return self.present is not None and self.transfer(self.present).complete
+        return self.present is not None and self.account(self.present).complete
 
-    def transfer(self, present: Extents) -> Transfer:
+    def account(self, present: Extents) -> Account:
         """The dump as a transfer, with these bytes of the vmcore here."""
-        transfer = Transfer()
-        transfer.heralded = True
-        transfer.finished = self.info in (
+        account = Account()
+        account.heralded = True
+        account.finished = self.info in (
             self.directory.target(link) for link, _ in self.names.links(self.info, None, None, "")
         )
         for start, end in present:
-            transfer.vmcore.add(start, end)
-        for file, data in ((transfer.kdh, self.kdh), (transfer.key, self.key)):
+            account.vmcore.add(start, end)
+        for file, data in ((account.kdh, self.kdh), (account.key, self.key)):
             file.put(0, data)
             file.extents.add(0, min(len(data), file.limit))
-        transfer.announce(self.size)
-        return transfer
+        account.announce(self.size)
+        return account
 
 
 def kept_names(directory: Directory) -> list[KeptName]:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from ..core.transfer import Transfer
+from ..core.account import Account
 from ..errors import StoreError
 from ..formats import VMCORE
 from ..kerneldump.header import DumpHeader
@@ -198,9 +198,9 @@ class LiveDump:
                 data = os.pread(self._descriptors[kind], end - start, start)
         return data.ljust(end - start, b"\0")
 
-    def update(self, transfer: Transfer, status: str) -> None:
+    def update(self, account: Account, status: str) -> None:
         """Make the info file say what is known: ``status``, and how much is here."""
-        self._header, self._status = transfer.header, status
+        self._header, self._status = account.header, status
         with self._store_error("written"):
             self._show()
 
@@ -210,7 +210,7 @@ class LiveDump:
             for descriptor in self._descriptors.values():
                 os.fsync(descriptor)
 
-    def finish(self, transfer: Transfer, status: str) -> Published:
+    def finish(self, account: Account, status: str) -> Published:
         """Give the files their final names, and the info file its last line.
 
         What a write that failed left behind the dump's last byte is cut off. When this
@@ -220,13 +220,13 @@ class LiveDump:
         try:
             with self._store_error("written"):
                 if VMCORE in self._descriptors:
-                    os.ftruncate(self._descriptors[VMCORE], transfer.vmcore.end)
-                published = files.publish(transfer, status)
+                    os.ftruncate(self._descriptors[VMCORE], account.vmcore.end)
+                published = files.publish(account, status)
                 small = (published.info, published.map)
                 files.directory.sync(*(path.name for path in small if path is not None))
         except StoreError as error:
             with contextlib.suppress(OSError):
-                files.show(transfer.header, f"{INCOMPLETE}could not be filed: {error}")
+                files.show(account.header, f"{INCOMPLETE}could not be filed: {error}")
             raise
         else:
             if status == COMPLETE:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..core.batch import Bytes, Ints
+from ..core.observing.batch import Bytes, Ints
 
 
 class Nowhere:

@@ -11,7 +11,7 @@ from ..kerneldump.info import COMPLETE
 from .directory import Directory
 from .listing import dump_name
 
-#: The last line of the info file of a dump that is whole (Transfer.status).
+#: The last line of the info file of a dump that is whole (Account.status).
 
 #: An info file is shorter than this, whatever a header holds: each byte escaped is four.
 INFO_SIZE = 1 << 14

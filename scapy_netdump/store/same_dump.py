@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.batch import Mask
 from ..core.extents import Extents
+from ..core.observing.batch import Mask
 from ..text import counted
 from .kept_dumps import KeptDump
 from .names import PART

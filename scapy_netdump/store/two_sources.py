@@ -12,10 +12,10 @@ from contextlib import ExitStack
 
 import numpy as np
 
-from ..core.batch import Bytes
+from ..core.account import Account
 from ..core.extents import Extents, Range
 from ..core.marks import Marks
-from ..core.transfer import Transfer
+from ..core.observing.batch import Bytes
 from .dump_files import is_encrypted, vmcore_suffix
 from .kept_dumps import KeptDump, UnreadableError
 
@@ -28,7 +28,7 @@ class TwoSources:
     the same directory. To be used in ``with``: ``old`` and ``new`` are descriptors.
     ``differing`` are bytes that both have and that are not the same."""
 
-    def __init__(self, kept: KeptDump, part: str, fresh: Transfer) -> None:
+    def __init__(self, kept: KeptDump, part: str, fresh: Account) -> None:
         """UnreadableError if a file cannot be opened."""
         self.kept = kept
         self.fresh = fresh
@@ -62,24 +62,24 @@ class TwoSources:
         old, new = (np.frombuffer(data.ljust(end - start, b"\0"), np.uint8) for data in pair)
         return old, new
 
-    def merged(self, present: Extents) -> Transfer:
+    def merged(self, present: Extents) -> Account:
         """What both know of the dump."""
         fresh = self.fresh
-        transfer = self.kept.transfer(present)
-        transfer.finished |= fresh.finished
-        transfer.path = fresh.path
+        account = self.kept.account(present)
+        account.finished |= fresh.finished
+        account.path = fresh.path
         if fresh.trusted_header is not None or len(bytes(fresh.kdh)) > len(self.kept.kdh):
-            transfer.kdh = fresh.kdh
+            account.kdh = fresh.kdh
         if len(bytes(fresh.key)) > len(self.kept.key):
-            transfer.key = fresh.key
-        transfer.announce(fresh.bytes_expected)
-        return transfer
+            account.key = fresh.key
+        account.announce(fresh.bytes_expected)
+        return account
 
-    def name(self, transfer: Transfer) -> str:
+    def name(self, account: Account) -> str:
         """What the vmcore is to be called."""
         kept = self.kept
-        encrypted = is_encrypted(transfer) or kept.vmcore.startswith("vmcore_encrypted")
-        return kept.names.vmcore(kept.number, encrypted, vmcore_suffix(transfer))
+        encrypted = is_encrypted(account) or kept.vmcore.startswith("vmcore_encrypted")
+        return kept.names.vmcore(kept.number, encrypted, vmcore_suffix(account))
 
     def _opened(self, name: str, flags: int) -> int:
         try:

@@ -15,8 +15,8 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from ..core.batch import Bytes, Ints
 from ..core.extents import Extents
+from ..core.observing.batch import Bytes, Ints
 from .directory import Directory
 from .preallocation import Preallocation
 from .writer import Writer

@@ -22,9 +22,9 @@ from scapy.fields import (
 )
 from scapy.packet import Packet
 
-from ..core.attribution import REBOOT_TIME, RESEND_WINDOW
-from ..core.messages import MAX_OFFSET
-from ..core.transfer import MAX_KEY_SIZE
+from ..core.account import MAX_KEY_SIZE
+from ..core.observing.attribution import REBOOT_TIME, RESEND_WINDOW
+from ..core.observing.messages import MAX_OFFSET
 from ..layers import kerneldump, messages
 from ..layers.base import fixed_size
 from ..layers.fields import CStringField, DumpTimeField, PathField

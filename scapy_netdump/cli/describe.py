@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Dumps, headers and keys in words, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..core.extents import Range
+from ..dump.survey import Survey
+from ..kerneldump.header import DumpHeader
+from ..recovery.recoverer import RecoveredDump
+from ..store.dump_files import Published
+from ..text import counted, printable, utc_date
+
+if TYPE_CHECKING:  # most dumps have no plain copy
+    from ..dump.plain import PlainCopy
+
+_MAX_RANGES = 5
+_KEPT = {
+    "acked": "those acked first are",
+    "first": "those seen first are",
+    "last": "those seen last are",
+}
+_MAX_REGIONS = 12
+
+
+def describe_dump(dump: RecoveredDump, contents: Iterable[str] = ()) -> str:
+    """A dump of a capture: who, what, what is missing, and what its ``contents`` are."""
+    lines = [f"{dump.client} to {dump.server}, {_seen(dump)}"]
+    if dump.path:
+        lines.append(f"path: {dump.path}")
+    if dump.kdh is not None:
+        lines += describe_header(dump.kdh)
+    told = ", though the client was told that all is well" if dump.finished else ""
+    lines.append(dump.status + (told if dump.missing else ""))
+    if dump.missing:
+        lines.append(f"missing: {_ranges(dump.missing)}")
+    if dump.conflicting_bytes:
+        where = f": {_ranges(dump.conflicts)}" if dump.conflicts else ""
+        lines.append(
+            f"{counted(dump.conflicting_bytes, 'byte')} came with different values, and "
+            f"{_KEPT[dump.preferred]} kept{where}"
+        )
+    lines += contents
+    lines.append(f"{counted(dump.messages, 'message')}, {dump.retransmitted} of them repeated")
+    lines += describe_files(dump.files)
+    if dump.plain is not None:
+        lines += _describe_plain(dump.plain)
+    return _block(lines)
+
+
+def _describe_plain(plain: PlainCopy) -> list[str]:
+    """The decrypted or decompressed copy of a dump."""
+    lines = [f"plain: {plain.path}"]
+    if plain.missing:
+        lines.append(f"plain map: {plain.map}")
+        count = sum(end - start for start, end in plain.missing)
+        lines.append(
+            f"of the plain copy, {counted(count, 'byte')} missing: {_ranges(plain.missing)}"
+        )
+    if plain.problem is not None:
+        lines.append(f"the plain copy is damaged: {plain.problem}")
+    return lines
+
+
+def describe_header(header: DumpHeader) -> list[str]:
+    """A dump header, in a few lines."""
+    lines = [
+        f'{header.architecture} panic "{header.panicstring}"',
+        f"host: {header.hostname}, {utc_date(header.dumptime)} UTC",
+        f"system: {header.versionstring.partition(chr(10))[0]}",
+        f"length: {header.dumplength} bytes, compression {header.compression_name}, "
+        + ("encrypted" if header.dumpkeysize else "not encrypted"),
+    ]
+    if not header.magic_ok:
+        lines.append(f'this is no dump header: its magic is "{header.magic}"')
+    elif not header.parity_ok:
+        lines.append("the header is damaged: its parity is wrong")
+    return lines
+
+
+def describe_survey(survey: Survey) -> list[str]:
+    """What a dump consists of, how much of each part is here, and what that means."""
+    contents = survey.contents
+    title = " of ".join(filter(None, (contents.kind, contents.architecture)))
+    lines = [f"{title}: {survey.verdict.text}"]
+    shown = contents.regions[:_MAX_REGIONS]
+    for region in shown if len(contents.regions) > 1 else ():
+        count = sum(end - start for start, end in region.missing(survey.missing))
+        state = f"{count} missing" if count else "whole"
+        lines.append(f"  {region.name}: {counted(region.size, 'byte')}, {state}")
+    if len(contents.regions) > len(shown):
+        lines.append(f"  and {len(contents.regions) - len(shown)} more regions")
+    return lines
+
+
+def describe_files(files: Published) -> list[str]:
+    """The files of a dump, those that there are."""
+    return [f"{name}: {path}" for name, path in files.as_dict().items() if path is not None]
+
+
+def indent(title: str, lines: Iterable[str]) -> str:
+    """A title and lines below it, each made harmless."""
+    return _block([title, *lines])
+
+
+def _block(lines: list[str]) -> str:
+    first, *rest = (printable(line) for line in lines)
+    return "\n".join([first, *(f"  {line}" for line in rest)])
+
+
+def _seen(dump: RecoveredDump) -> str:
+    began = "from the HERALD on" if dump.heralded else "HERALD not seen"
+    return f"{began}, {'finished' if dump.finished else 'FINISHED not seen'}"
+
+
+def _ranges(ranges: list[Range]) -> str:
+    shown = ", ".join(f"{start}-{end}" for start, end in ranges[:_MAX_RANGES])
+    more = len(ranges) - _MAX_RANGES
+    return f"{shown} and {more} more ranges" if more > 0 else shown

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``netdump dmesg``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..dump.inspection import Inspection, inspect
+from ..errors import UsageError
+from ..store.text_files import write_files
+from ..text import printable
+from .exits import GOOD, INCOMPLETE
+from .passphrase import ask_passphrase
+from .progress import ProgressLine
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the console text of a dump, and return the exit status."""
+    with ExitStack() as files:
+        with ProgressLine() as progress:
+            dump = inspect(
+                Path(options.file),
+                files,
+                number=options.number,
+                private_key=Path(options.private_key) if options.private_key else None,
+                passphrase=ask_passphrase,
+                progress=progress,
+            )
+        text, missing = dump.console
+        if options.extract is not None:
+            _extract(dump, Path(options.extract))
+    if options.json:
+        print(json.dumps({"file": dump.name, "console": text, "bytes_missing": missing}, indent=2))
+    else:
+        print(text, end="")
+    return INCOMPLETE if missing else GOOD
+
+
+def _extract(dump: Inspection, directory: Path) -> None:
+    """Write the files of a textdump, and say so."""
+    if dump.contents.kind != "textdump":
+        raise UsageError(f"{dump.name}: no textdump, there are no files to extract")
+    for path in write_files(directory, dump.text_files):
+        print(f"netdump: {printable(str(path))} written", file=sys.stderr)

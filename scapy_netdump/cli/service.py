@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``netdump service``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..server.service.units import rc_script, systemd_unit
+from .exits import GOOD
+
+_KINDS = {"systemd": systemd_unit, "rc.d": rc_script}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the file, and return the exit status."""
+    command = [sys.executable, "-m", str(__package__).partition(".")[0]]
+    print(_KINDS[options.kind](command), end="")
+    return GOOD

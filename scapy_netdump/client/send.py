@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sends a dump to a server: a sender of the core on a transport. Wiring only.
+
+result = send_dump("vmcore.0", "192.0.2.1", path="lab", progress=show)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from random import Random
+from typing import Any
+
+from ..core.sending.cut import Dump
+from ..core.sending.faults import Rates
+from ..core.sending.kernel import KernelSender
+from ..core.sending.sender import Counters, GaveUp, Patience, Sender
+from ..core.sending.window import WindowSender
+from ..errors import NetdumpError
+from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
+from ..net.faulty import FaultyTransport
+from ..net.transport import Transport
+from ..net.udp_client import MTU, UdpTransport
+from .prepare import OutgoingDump, Preparation, open_dump
+
+#: Told how far the sending has come: what was done, of how many bytes, in how many seconds.
+Progress = Callable[[Counters, int, float], None]
+
+
+class SendError(NetdumpError):
+    """The dump was not sent; `result` says how far it came."""
+
+    def __init__(self, message: str, result: SendResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """What was sent. `acknowledged` of the `bytes` of vmcore the server has said it has.
+
+    `messages` are those of the dump, each counted once; `round_trip` is the smoothed time
+    from a message to its ack. `dropped` were lost on purpose, in both directions together.
+    """
+
+    server: str
+    finished: bool
+    bytes: int
+    acknowledged: int
+    messages: int
+    retransmissions: int
+    round_trip: float
+    seconds: float
+    dropped: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """How to send: to which path below the server's directory, with what patience, as the kernel
+    does or with a window, with which faults."""
+
+    path: str = ""
+    patience: Patience = field(default_factory=Patience)
+    kernel: bool = False
+    kernel_ack_bug: bool = False
+    faults: Rates = field(default_factory=Rates)
+    seed: int = 0
+
+
+def send_dump(
+    file: str,
+    server: str,
+    *,
+    client: str | None = None,
+    port: int = ACK_PORT,
+    mtu: int = MTU,
+    preparation: Preparation | None = None,
+    sending: Sending | None = None,
+    progress: Progress | None = None,
+) -> SendResult:
+    """Send the dump in `file` to a server over plain UDP. NetdumpError if that fails.
+
+    `client` and `port` are the address and the port to send from; see `Preparation` for what
+    is made of the file and `Sending` for how it is sent.
+    """
+    with open_dump(file, preparation) as dump:
+        transport = UdpTransport(server, client, port, mtu)
+        try:
+            return send(dump, transport, sending, progress)
+        finally:
+            transport.close()
+
+
+def send(
+    dump: OutgoingDump,
+    transport: Transport,
+    sending: Sending | None = None,
+    progress: Progress | None = None,
+) -> SendResult:
+    """Send a dump that is ready over a transport that is open; SendError if it is given up."""
+    sending = sending or Sending()
+    faulty = None
+    if sending.faults:
+        random = Random(sending.seed)
+        transport = faulty = FaultyTransport(transport, sending.faults, random.random)
+    sender = _sender(dump, sending, transport.mtu_payload)
+    clock = time.monotonic
+    began = clock()
+
+    def result() -> SendResult:
+        counters = sender.counters
+        return SendResult(
+            server=transport.server,
+            finished=sender.done,
+            bytes=dump.size,
+            acknowledged=counters.acknowledged,
+            messages=counters.messages,
+            retransmissions=counters.retransmissions,
+            round_trip=counters.round_trip,
+            seconds=clock() - began,
+            dropped=faulty.out.dropped + faulty.back.dropped if faulty is not None else 0,
+        )
+
+    try:
+        while not sender.done:
+            _turn(sender, transport, clock)
+            if progress is not None:
+                progress(sender.counters, dump.size, clock() - began)
+    except GaveUp as end:
+        raise SendError(_reason(end, transport, sending.patience), result()) from None
+    if sender.counters.acknowledged != dump.size:
+        raise SendError("the file became shorter while it was sent: send it again", result())
+    return result()
+
+
+def _sender(dump: Dump, sending: Sending, payload: int) -> Sender:
+    path = sending.path.encode(errors="surrogateescape")
+    if sending.kernel or sending.kernel_ack_bug:
+        bug = sending.kernel_ack_bug
+        return KernelSender(dump, path, payload, sending.patience, ack_bug=bug)
+    return WindowSender(dump, path, payload, sending.patience)
+
+
+def _turn(sender: Sender, transport: Transport, clock: Callable[[], float]) -> None:
+    """Send what may be sent, then hear what comes back."""
+    while (burst := sender.next_burst(clock())) is not None:
+        transport.send(burst.data, burst.size, burst.port)
+    received = transport.receive(max(0.0, sender.deadline() - clock()))
+    now = clock()
+    for payload, port in received:
+        sender.receive(payload, port, now)
+
+
+def _reason(end: GaveUp, transport: Transport, patience: Patience) -> str:
+    """What went wrong, and what to do about it, in a line."""
+    waited = f"for {patience.total:.0f} seconds"
+    told = f" ({transport.trouble})" if transport.trouble else ""
+    if end.kind == HERALD and told:
+        return (
+            f"the HERALD came to no server at {transport.server}, UDP port {HERALD_PORT}: "
+            f"{transport.trouble}; start one there, or check the address"
+        )
+    if end.kind == HERALD:
+        return (
+            f"no answer to the HERALD from {transport.server} {waited}: check the address, that "
+            f"a server runs there, and that UDP port {HERALD_PORT} and the answer to our port pass"
+        )
+    if end.kind == FINISHED:
+        return (
+            f"{transport.server} did not confirm the end {waited}{told}, but has confirmed all "
+            "data: look there whether the dump is complete"
+        )
+    where = f"byte {end.offset} of the {MESSAGE_TYPES[end.kind]} messages"
+    return (
+        f"gave up at {where}: {transport.server} was silent {waited}{told}; look into "
+        "its log for a full disk or a limit, or try again with more --retries"
+    )

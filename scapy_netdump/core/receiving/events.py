@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens in a dump server: facts for its log, for programs and for the handler.
+
+Imports the decoder of the dump header. Text in events comes from the network as it is:
+whoever shows it escapes it (text.printable; JSON does by itself).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from ...kerneldump.header import DumpHeader
+from ..extents import Range
+
+#: Why a dump ended; the handler's first argument. ``success``: every byte is here.
+#: ``incomplete``: FINISHED, but bytes are missing.
+SUCCESS = "success"
+INCOMPLETE = "incomplete"
+TIMEOUT = "timeout"
+ERROR = "error"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at ``now``, in seconds by the server's monotonic clock."""
+
+    kind: ClassVar[str]
+    now: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event as JSON takes it: its kind as ``event``, and its fields but ``now``."""
+        values: dict[str, Any] = {"event": self.kind}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            values[item.name] = value.as_dict() if isinstance(value, DumpHeader) else value
+        del values["now"]
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Event):
+    """A socket waits for HERALDs. ``receive_buffer``: bytes that the system granted for a
+    dump's socket; ``coalescing``: whether it joins datagrams (UDP_GRO)."""
+
+    kind: ClassVar[str] = "listening"
+    address: str
+    port: int
+    receive_buffer: int
+    coalescing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """A HERALD was not answered, or ``count`` of them since the last such event."""
+
+    kind: ClassVar[str] = "refused"
+    client: str
+    reason: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class DumpEvent(Event):
+    """Something about one dump: its number in this server's life, and its client."""
+
+    dump: int
+    client: str
+    client_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started(DumpEvent):
+    """A HERALD was answered. ``name``: of its info file. ``path``: what the client asked for.
+    ``note``: why it did not get that, or nothing. ``server``: the address it called."""
+
+    kind: ClassVar[str] = "started"
+    server: str
+    name: str
+    path: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderReceived(DumpEvent):
+    """The dump header is here. ``problem``: what is wrong with it, or nothing."""
+
+    kind: ClassVar[str] = "kdh"
+    kdh: DumpHeader | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(DumpEvent):
+    """How far a dump is. ``bytes_expected`` is None as long as no header tells it;
+    ``bytes_missing`` are those that did not come although some behind them did."""
+
+    kind: ClassVar[str] = "progress"
+    bytes_received: int
+    bytes_expected: int | None
+    bytes_missing: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class OffLimits(DumpEvent):
+    """Data was not stored and not acked, because of a limit. Told once a dump."""
+
+    kind: ClassVar[str] = "off_limits"
+    offset: int
+    length: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed(DumpEvent):
+    """Bytes could not be written at ``offset`` of the file; they were not acked."""
+
+    kind: ClassVar[str] = "write_error"
+    file: str
+    offset: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded(DumpEvent):
+    """Nothing but HERALDs came; ``name``, the info file, is no more."""
+
+    kind: ClassVar[str] = "discarded"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(DumpEvent):
+    """A dump is over and its files have their final names.
+
+    ``reason``: one of the words above. ``status``: the last line of its info file.
+    ``files``: the paths of info, kdh, key, vmcore and map, None for those it lacks.
+    ``missing``: ``[start, end)`` ranges of the vmcore. ``repeated`` counts messages that
+    brought nothing new, ``ignored`` datagrams that no server would answer,
+    ``conflicting_bytes`` those that came again with other values and were not taken.
+    """
+
+    kind: ClassVar[str] = "ended"
+    reason: str
+    status: str
+    complete: bool
+    files: dict[str, str | None]
+    bytes_received: int
+    bytes_expected: int
+    missing: list[Range]
+    messages: int
+    repeated: int
+    ignored: int
+    conflicting_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """The server received a request to stop, and has ended all dumps."""
+
+    kind: ClassVar[str] = "stopped"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the core asks of whoever keeps the files of dumps that are being received."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ...wire import Buffer
+from ..account import Account
+
+
+class Published(Protocol):
+    """The files of a dump that is over."""
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The paths of info, kdh, key, vmcore and map; None for those that it lacks."""
+
+
+class Sink(Protocol):
+    """The files of one dump. All that fails raises StoreError.
+
+    ``sync`` and ``finish`` may be called in another thread than the rest, after which
+    nothing else is called.
+    """
+
+    @property
+    def name(self) -> str:
+        """The path of the info file, for people."""
+
+    @property
+    def note(self) -> str:
+        """Why the dump is not where the client asked for; empty if it is."""
+
+    def write(self, kind: int, pieces: Sequence[Buffer], offset: int) -> None:
+        """Store pieces one behind the other, from ``offset`` of the file that the message
+        type ``kind`` stands for: VMCORE, KDH, EKCD_KEY. Returns when the system has all."""
+
+    def read(self, kind: int, start: int, end: int) -> bytes:
+        """The bytes ``[start, end)`` of that file, to compare them with repeated ones."""
+
+    def update(self, account: Account, status: str) -> None:
+        """Make the info file say what is known; its last line is ``status``."""
+
+    def sync(self) -> None:
+        """Wait until the disk has everything. Slow."""
+
+    def finish(self, account: Account, status: str) -> Published:
+        """Give the files their final names, and the info file its last line."""
+
+    def discard(self) -> None:
+        """Remove what ``begin`` made: nothing came."""
+
+
+class Sinks(Protocol):
+    """Where dumps are kept."""
+
+    def begin(self, client: str, path: bytes) -> Sink:
+        """Make room for a dump of the client at an address; an info file says so from now on.
+
+        ``path`` is the HERALD's, without its NUL. StoreError if there can be no dump.
+        """

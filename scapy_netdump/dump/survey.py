@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a dump consists of, what of it is missing, and which memory that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.extents import Range
+from ..kerneldump.contents import Contents, Verdict, verdict
+from ..kerneldump.elfcore import PAGE
+from ..kerneldump.minidump import Minidump
+from ..kerneldump.pages import PageMap
+from .content import Content
+
+#: Ranges of lost memory that are listed; a dump without pages has one, a bad one thousands.
+_MOST_RANGES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found. ``lost_memory`` are ``[start, end)`` ranges of physical addresses, as far
+    as they can be told: the first of many, and none behind a hole in the page bitmap."""
+
+    contents: Contents
+    missing: list[Range]
+    verdict: Verdict
+    lost_memory: list[Range]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The survey as JSON takes it."""
+        return {
+            "kind": self.contents.kind,
+            "architecture": self.contents.architecture,
+            "length": self.contents.length,
+            "note": self.contents.note,
+            "regions": [region.as_dict(self.missing) for region in self.contents.regions],
+            "usable": self.verdict.usable,
+            "verdict": self.verdict.text,
+            "lost_memory": self.lost_memory,
+        }
+
+
+def survey(content: Content, contents: Contents) -> Survey:
+    """Look into a plain dump, of which ``contents`` tells what it is."""
+    missing = list(content.missing)
+    lost: Iterable[int] = ()
+    page = PAGE
+    if contents.core is not None:
+        lost = contents.core.lost(missing)
+    elif contents.minidump is not None:
+        page = contents.minidump.page
+        lost = _lost_pages(content, contents, contents.minidump)
+    return Survey(contents, missing, verdict(contents, missing), list(_ranges(lost, page)))
+
+
+def _lost_pages(content: Content, contents: Contents, minidump: Minidump) -> Iterator[int]:
+    pages = contents.region("memory pages")
+    if pages is None:
+        return iter(())
+    bitmap = _up_to_a_hole(content, contents, "page bitmap")
+    page_map = PageMap(minidump, bitmap, _up_to_a_hole(content, contents, "dump_avail"))
+    return page_map.lost(pages.start, pages.missing(content.missing))
+
+
+def _up_to_a_hole(content: Content, contents: Contents, name: str) -> bytes:
+    region = contents.region(name)
+    if region is None:
+        return b""
+    end = min((start for start, _ in region.missing(content.missing)), default=region.end)
+    return content.read(region.start, end - region.start)
+
+
+def _ranges(pages: Iterable[int], page: int) -> Iterator[Range]:
+    """Pages, by their addresses in order, as ranges."""
+    start = end = count = 0
+    for address in pages:
+        if address == end and end:
+            end += page
+            continue
+        if end:
+            yield start, end
+            count += 1
+            if count == _MOST_RANGES:
+                return
+        start, end = address, address + page
+    if end:
+        yield start, end

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dumps of a recovery on their way into a directory. Wiring only.
+
+While a capture is read nobody knows which dump it shows, as the header comes last. So each
+one gets a number and files of its own; when all is read it either stays that way, or it
+fills the holes of a dump that the directory held before, and what was new goes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.account import Account
+from ..core.observing.disputes import Prefer
+from ..core.observing.observed_dump import ObservedDump
+from ..core.observing.storage import Storage
+from ..errors import StoreError
+from ..store.continuation import Continued, continue_dump
+from ..store.directory import Directory
+from ..store.dump_files import DumpFiles, Published, reserve
+from ..store.hosts import address_text
+from ..store.kept_dumps import KeptDump, UnreadableError, kept_names, load
+from ..store.names import Names, SavecoreNames
+from ..store.same_dump import why_not_same
+from ..store.two_sources import TwoSources
+from ..store.vmcore_file import VmcoreFile
+from ..store.writer import Writer
+from ..text import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A dump that is over: what its ``files`` hold, and how many ``filled`` bytes it brought
+    to one that was here; None if there was none. ``note`` is worth knowing."""
+
+    account: Account
+    files: Published
+    filled: int | None = None
+    note: str = ""
+
+
+class RefusedError(StoreError):
+    """A dump that is none of those it was to continue."""
+
+
+class Filing:
+    """A directory that dumps are recovered into. To be closed."""
+
+    def __init__(
+        self,
+        path: Path,
+        host_of: Callable[[str], str],
+        prefer: Prefer,
+        *,
+        savecore: bool = False,
+        into: bool = False,
+    ) -> None:
+        """``host_of`` tells what a client's address is called in file names, ``savecore`` that
+        they are to be as savecore(8) has them. ``into``: nothing new is kept, all is to
+        continue what is there. StoreError if the directory cannot be used."""
+        self._directory = Directory.open(path, create=not into)
+        self._host_of = host_of
+        self._prefer = prefer
+        self._naming: type[Names] = SavecoreNames if savecore else Names
+        self._into = into
+        self._writer = Writer()
+        self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
+        self._kept = kept_names(self._directory)
+        if into and not self._kept:
+            self.close()
+            raise StoreError(f"{path}: holds no dump to continue")
+
+    def close(self) -> None:
+        """Give back what it has open. What was to continue a dump, and could not be read to its
+        end, goes."""
+        self._writer.close()
+        if self._into:
+            for files, _ in self._stored.values():
+                with suppress(StoreError):
+                    _withdraw(files)
+        self._directory.close()
+
+    def turn(self) -> None:
+        """A batch was read: see writer.py."""
+        self._writer.turn()
+
+    def storage_for(self, dump: ObservedDump) -> Storage:
+        """Where a dump's vmcore goes. HostFullError if there is no number left for it."""
+        address = address_text(dump.peer.client)
+        host = self._host_of(address)
+        files = reserve(self._directory, host, address, live=True, naming=self._naming)
+        files.release()  # a run may see more dumps than it may have files open
+        vmcore = VmcoreFile(files.directory, files.part, self._writer)
+        self._stored[dump] = files, vmcore
+        return vmcore
+
+    def finish(self) -> None:
+        """All has been read: have it in the files."""
+        for dump, (_, vmcore) in self._stored.items():
+            vmcore.finish(dump.account.vmcore)
+        self._writer.drain()
+
+    def file(self, dump: ObservedDump) -> Filed:
+        """Give a dump's files their final names, or what they hold to a dump that was here.
+
+        RefusedError, and nothing is left of it, if it was to continue one and is another.
+        """
+        if dump not in self._stored:
+            return Filed(dump.account, Published())
+        files, _ = self._stored.pop(dump)
+        continued, told = self._continue(dump, files)
+        if continued is not None:
+            _withdraw(files)
+            return Filed(continued.account, continued.files, continued.filled, told)
+        if self._into:
+            _withdraw(files)
+            raise RefusedError(told)
+        published = files.publish(dump.account, dump.account.status)
+        note = f"{told}; this one is {published.info}" if told else ""
+        return Filed(dump.account, published, None, note)
+
+    def _continue(self, dump: ObservedDump, files: DumpFiles) -> tuple[Continued | None, str]:
+        """Continue a kept dump with this one, if one is the same; and what there is to say."""
+        reasons = []
+        for name in self._kept:
+            try:
+                kept = load(self._directory, name)
+                if not self._into and files.names.address != kept.names.address:
+                    continue
+                reason = self._hopeless(kept, dump.account)
+                if reason is None:
+                    continued, reason = self._attempt(kept, dump, files)
+                    if continued is not None:
+                        filled = counted(continued.filled, "missing byte")
+                        return continued, f"{kept.path}: continued, {filled} filled"
+            except UnreadableError as error:
+                reason = str(error)
+            if reason:
+                reasons.append(reason)
+        if not reasons:
+            return None, ""
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return None, reasons[0] + more
+
+    def _hopeless(self, kept: KeptDump, fresh: Account) -> str | None:
+        """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
+        may be continued."""
+        if kept.complete:
+            same = kept.header is not None and kept.kdh == bytes(fresh.kdh)
+            return (
+                f"{kept.path}: is complete already, nothing to fill" if same or self._into else ""
+            )
+        if kept.present is None and not self._into:
+            return ""  # which of its bytes are holes is not known: only if somebody asks for it
+        return None
+
+    def _attempt(
+        self, kept: KeptDump, dump: ObservedDump, files: DumpFiles
+    ) -> tuple[Continued | None, str]:
+        """Continue a dump, or tell why not."""
+        if not dump.account.vmcore.total:
+            return None, f"{kept.path}: not continued, no byte of a vmcore came"
+        with TwoSources(kept, files.part, dump.account) as sources:
+            difference = why_not_same(sources)
+            if difference is not None:
+                return None, f"{kept.path}: not continued, {difference}"
+            continued = continue_dump(sources, self._prefer)
+            dump.differing.update(sources.differing)
+            return continued, ""
+
+
+def _withdraw(files: DumpFiles) -> None:
+    """Remove a dump that was not published."""
+    try:
+        files.directory.unlink(files.part)
+        files.discard()
+    except OSError as error:
+        raise StoreError(f"{error.filename}: cannot be removed: {error.strerror}") from None

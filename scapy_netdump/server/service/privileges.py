@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From root to an ordinary user, for good. Imports the standard library and the errors."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+
+from ...errors import NetdumpError
+
+
+class PrivilegeError(NetdumpError):
+    """Privileges cannot be given up as was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom to become: numbers, and the text that asked for them."""
+
+    text: str
+    uid: int
+    gid: int
+
+
+def find_user(text: str) -> User:
+    """The user that ``USER`` or ``USER:GROUP`` names, by names or numbers.
+
+    Without a group it is the user's own. PrivilegeError if there is no such user or group, or
+    if giving up root for it gives up nothing.
+    """
+    name, separator, group = text.partition(":")
+    try:
+        uid, own = _user(name)
+    except (KeyError, ValueError, OverflowError):
+        raise PrivilegeError(f"--user {text}: there is no user {name!r}") from None
+    try:
+        gid = _group(group) if separator else own
+    except (KeyError, ValueError, OverflowError):
+        raise PrivilegeError(f"--user {text}: there is no group {group!r}") from None
+    if gid is None:
+        raise PrivilegeError(f"--user {text}: user {uid} has no group; say {uid}:GROUP")
+    if uid == 0:
+        raise PrivilegeError(f"--user {text}: is root itself; name an ordinary user")
+    return User(text, uid, gid)
+
+
+def _user(name: str) -> tuple[int, int | None]:
+    """A user's number and group; a number need not be in the list of users."""
+    if not name.isdecimal():
+        entry = pwd.getpwnam(name)
+        return entry.pw_uid, entry.pw_gid
+    try:
+        return int(name), pwd.getpwuid(int(name)).pw_gid
+    except KeyError:
+        return int(name), None
+
+
+def _group(name: str) -> int:
+    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+
+
+def become(user: User) -> None:
+    """Be ``user`` from now on, without any other group and without a way back.
+
+    PrivilegeError if this process is not root, or if the system did not do it.
+    """
+    if os.geteuid() != 0:
+        raise PrivilegeError(f"--user {user.text}: only root can become another user")
+    try:
+        os.setgroups([user.gid])
+        os.setgid(user.gid)
+        os.setuid(user.uid)
+    except (OSError, OverflowError) as error:
+        raise PrivilegeError(f"--user {user.text}: refused by the system: {error}") from None
+    _verify(user)
+
+
+def _verify(user: User) -> None:
+    """What setuid(2) and its kin promise, looked at: a mistake here would go unnoticed."""
+    took = {os.getuid(), os.geteuid()} == {user.uid} and {os.getgid(), os.getegid()} == {user.gid}
+    took = took and set(os.getgroups()) <= {user.gid}
+    for regain in (os.setuid, os.setgid):
+        try:
+            regain(0)
+        except OSError:
+            continue
+        took = took and regain is os.setgid and user.gid == 0
+    if not took:
+        raise PrivilegeError(f"--user {user.text}: the system left this process its privileges")

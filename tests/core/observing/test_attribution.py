@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Attribution: which HERALD, which dump and which capture a message belongs to."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from ipaddress import ip_address
+from random import Random
+
+import pytest
+from helpers.observing import Observed, observe
+from helpers.traffic import (
+    START,
+    Datagram,
+    Dump,
+    batch,
+    header,
+    interleaved,
+    lose,
+)
+
+from scapy_netdump import formats
+from scapy_netdump.core.observing.attribution import MAX_DUMPS, REBOOT_TIME, RESEND_WINDOW
+from scapy_netdump.core.observing.heralds import MAX_HERALDS
+from scapy_netdump.core.observing.observed_dump import ObservedDump
+
+SIZE = 150_000
+VMCORE = Random(1).randbytes(SIZE)
+OTHER_VMCORE = Random(2).randbytes(SIZE)
+KDH = header(SIZE)
+DUMP = Dump(vmcore=VMCORE, kdh=KDH, path=b"lab\0")
+
+
+def later(traffic: list[Datagram], seconds: float) -> list[Datagram]:
+    return [seen._replace(time=seen.time + seconds) for seen in traffic]
+
+
+def assert_whole(observed: Observed, vmcore: bytes = VMCORE) -> None:
+    assert observed.dump.account.complete
+    assert observed.dump.account.missing == []
+    assert observed.dump.conflicting_bytes == 0
+    assert observed.vmcore() == vmcore
+
+
+def missing_bytes(dump: ObservedDump) -> list[int]:
+    return [at for start, end in dump.account.missing for at in range(start, end)]
+
+
+# Heralds
+
+
+def test_a_herald_repeated_before_the_data_is_one_dump():
+    herald, ack, *rest = DUMP.traffic()
+    observed = observe([herald, herald, ack, herald, *rest])
+    assert_whole(observed)
+    assert observed.dump.retransmitted == 2
+
+
+@pytest.mark.parametrize("cuts", [(), (100,), (101,), (100, 101)])
+def test_a_late_duplicate_of_the_herald_does_not_split_a_running_dump(cuts):
+    traffic = DUMP.traffic()
+    observed = observe([*traffic[:100], traffic[0], *traffic[100:]], cuts=cuts)
+    assert_whole(observed)
+    assert observed.dump.retransmitted == 1
+
+
+def test_a_late_duplicate_of_the_herald_does_not_split_a_long_dump():
+    vmcore = Random(5).randbytes(RESEND_WINDOW + (1 << 19))
+    traffic = Dump(vmcore=vmcore, kdh=header(len(vmcore)), server_port=20023).traffic()
+    late = [*traffic[:2000], traffic[0], *traffic[2000:]]
+    assert_whole(observe(late), vmcore)
+
+
+def test_a_duplicate_of_the_herald_at_the_very_end_of_the_capture_is_no_dump():
+    traffic = DUMP.traffic()[:100]
+    observed = observe([*traffic, traffic[0]])
+    assert observed.dump.retransmitted == 1
+
+
+def test_a_herald_that_nothing_followed_is_a_dump_of_which_nothing_is_here():
+    observed = observe(DUMP.traffic()[:2])
+    account = observed.dump.account
+    assert (account.heralded, account.path) == (True, b"lab")
+    assert (account.bytes_received, account.complete) == (0, False)
+
+
+def test_a_herald_in_the_same_words_after_a_dump_that_finished_announced_another():
+    traffic = DUMP.traffic()
+    observed = observe([*traffic, traffic[0]])
+    assert [dump.account.complete for dump in observed.dumps] == [True, False]
+    assert observed.dumps[0].retransmitted == 0
+
+
+def test_a_late_duplicate_of_the_herald_just_before_a_finished_with_a_low_number():
+    vmcore = Random(5).randbytes(RESEND_WINDOW + (1 << 19))
+    dump = Dump(vmcore=vmcore, first_seqno=0, finished_seqno=0, server_port=20023)
+    *traffic, finished, ack = dump.traffic()
+    assert_whole(observe([*traffic, traffic[0], finished, ack]), vmcore)
+
+
+@pytest.mark.parametrize("path", [b"lab\0", b"lab", b"lab\0forged\0"])
+def test_the_path_ends_at_its_first_nul(path):
+    assert observe(replace(DUMP, path=path).traffic()).dump.account.path == b"lab"
+
+
+def test_a_path_without_end_is_cut():
+    observed = observe(replace(DUMP, path=b"a" * 60_000).traffic())
+    assert observed.dump.account.path == b"a" * 1024
+
+
+# Several dumps
+
+
+def second(**changes: object) -> Dump:
+    """Another dump of the same client, ten seconds later."""
+    return replace(DUMP, **{"vmcore": OTHER_VMCORE, "path": b"", "start": START + 10, **changes})
+
+
+@pytest.mark.parametrize("port", [50000, DUMP.server_port])
+@pytest.mark.parametrize("acked", [True, False])
+def test_two_dumps_in_a_row_from_one_client(port, acked):
+    first, other = replace(DUMP, acked=acked), second(server_port=port, acked=acked)
+    observed = observe(first.traffic() + other.traffic())
+    assert [observed.vmcore(dump) for dump in observed.dumps] == [VMCORE, OTHER_VMCORE]
+    assert [dump.account.path for dump in observed.dumps] == [b"lab", b""]
+    for dump in observed.dumps:
+        assert dump.account.complete
+        assert (dump.conflicting_bytes, dump.retransmitted) == (0, 0)
+
+
+def test_a_dump_that_broke_off_and_another_to_the_same_port_after_a_reboot():
+    broken = replace(DUMP, server_port=20023).traffic()[:100]
+    whole = second(server_port=20023, path=b"lab\0")
+    observed = observe(broken + later(whole.traffic(), REBOOT_TIME))
+    assert [dump.account.complete for dump in observed.dumps] == [False, True]
+    assert observed.vmcore(observed.dumps[1]) == OTHER_VMCORE
+    assert [dump.retransmitted for dump in observed.dumps] == [0, 0]
+
+
+def test_a_long_dump_that_broke_off_and_another_to_the_same_port_at_once():
+    vmcore = Random(5).randbytes(2 * RESEND_WINDOW)
+    broken = Dump(vmcore=vmcore, server_port=20023, finished=False)
+    observed = observe(broken.traffic() + second(server_port=20023).traffic())
+    assert [observed.vmcore(dump) for dump in observed.dumps] == [vmcore, OTHER_VMCORE]
+
+
+@pytest.mark.parametrize("cuts", [(), range(200, 260)])
+def test_a_straggler_of_the_old_dump_does_not_take_the_new_ones_herald(cuts):
+    old, new = DUMP.traffic(), second(server_port=50000, path=b"new\0").traffic()
+    observed = observe([*old, *new[:2], old[50], *new[2:]], cuts=cuts)
+    assert [dump.account.path for dump in observed.dumps] == [b"lab", b"new"]
+    assert [dump.account.complete for dump in observed.dumps] == [True, True]
+    assert observed.dumps[0].retransmitted == 1
+
+
+def test_a_finished_that_comes_again_after_the_next_herald_belongs_to_the_old_dump():
+    old = replace(DUMP, server_port=20023, acked=False).traffic()
+    new = second(server_port=20023, acked=False).traffic()
+    observed = observe([*old, new[0], old[-1], *new[1:]])
+    assert [observed.vmcore(dump) for dump in observed.dumps] == [VMCORE, OTHER_VMCORE]
+    assert [dump.retransmitted for dump in observed.dumps] == [1, 0]
+
+
+def many(count: int) -> list[Dump]:
+    """Dumps of different clients to one server that ran at the same time."""
+    return [
+        Dump(
+            vmcore=Random(number).randbytes(20_000 + 999 * number),
+            client=f"10.99.1.{number}",
+            server_port=50000 + number,
+            path=b"%d\0" % number,
+            payload=(1448, 1000, 8948)[number % 3],
+        )
+        for number in range(count)
+    ]
+
+
+def test_clients_at_once_to_one_server_interleaved():
+    dumps = many(12)
+    observed = observe(interleaved(Random(1), *(dump.traffic() for dump in dumps)))
+    found = {dump.account.path: observed.vmcore(dump) for dump in observed.dumps}
+    assert found == {dump.path[:-1]: dump.vmcore for dump in dumps}
+    assert all(dump.account.complete for dump in observed.dumps)
+
+
+def test_one_client_address_with_two_ports_is_two_clients():
+    streams = [
+        replace(DUMP, client_port=port, server_port=20023, vmcore=vmcore).traffic()
+        for port, vmcore in ((20024, VMCORE), (5555, OTHER_VMCORE))
+    ]
+    observed = observe(interleaved(Random(1), *streams))
+    found = {dump.peer.client_port: observed.vmcore(dump) for dump in observed.dumps}
+    assert found == {20024: VMCORE, 5555: OTHER_VMCORE}
+
+
+# Several captures
+
+
+LOSSY = replace(DUMP, loss=0.1, window=46)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_captures_fill_each_others_holes_in_either_order(swap):
+    traffic = DUMP.traffic()
+    captures = [lose(traffic, 0.3, Random(seed)) for seed in (1, 2)]
+    ranges = [set(missing_bytes(observe(capture).dump)) for capture in captures]
+    observed = observe(*(reversed(captures) if swap else captures))
+    assert all(ranges)
+    assert set(missing_bytes(observed.dump)) == ranges[0] & ranges[1]
+    assert observed.dump.retransmitted == 0
+    assert observed.dump.conflicting_bytes == 0
+
+
+@pytest.mark.parametrize("port", [41885, 20023])
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_end_in_one_capture_and_the_beginning_in_another(port, swap):
+    traffic = replace(DUMP, server_port=port).traffic()
+    captures = [traffic[:120], traffic[120:]]
+    assert_whole(observe(*(reversed(captures) if swap else captures)))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_long_dump_to_a_fixed_port_of_which_one_capture_has_only_the_end(swap):
+    slow = replace(DUMP, server_port=20023, interval=1.0)
+    captures = [slow.traffic(), slow.traffic()[150:]]
+    assert 150 * slow.interval > REBOOT_TIME
+    assert_whole(observe(*(reversed(captures) if swap else captures)))
+
+
+def test_captures_of_one_dump_by_clocks_that_differ():
+    traffic = DUMP.traffic()
+    observed = observe(traffic[:120], later(traffic, 3600))
+    assert_whole(observed)
+
+
+@pytest.mark.parametrize("port", [50000, 20023])
+@pytest.mark.parametrize("swap", [False, True])
+def test_two_dumps_in_a_row_each_seen_by_two_captures(port, swap):
+    first = replace(DUMP, server_port=port if port == 20023 else 41885)
+    both = first.traffic() + second(server_port=port).traffic()
+    captures = [lose(both, 0.2, Random(seed)) for seed in (1, 3)]
+    captures = [both[:2] + capture for capture in captures]
+    observed = observe(*(reversed(captures) if swap else captures))
+    assert len(observed.dumps) == 2
+    assert [dump.conflicting_bytes for dump in observed.dumps] == [0, 0]
+    for dump, vmcore in zip(observed.dumps, (VMCORE, OTHER_VMCORE), strict=True):
+        missing = set(missing_bytes(dump))
+        found = observed.vmcore(dump)
+        assert all(found[at] == vmcore[at] for at in range(len(found)) if at not in missing)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_two_dumps_to_a_fixed_port_in_captures_of_their_own_in_either_order(swap):
+    first = replace(DUMP, server_port=20023).traffic()
+    other = later(second(server_port=20023).traffic(), 2 * REBOOT_TIME)
+    observed = observe(*((other, first) if swap else (first, other)))
+    assert {observed.vmcore(dump) for dump in observed.dumps} == {VMCORE, OTHER_VMCORE}
+    assert all(dump.conflicting_bytes == 0 for dump in observed.dumps)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_capture_of_nothing_but_the_herald_tells_the_path(swap):
+    traffic = DUMP.traffic()
+    captures = [traffic[:1], traffic[2:]]
+    observed = observe(*(reversed(captures) if swap else captures))
+    assert_whole(observed)
+    assert observed.dump.account.path == b"lab"
+    assert observed.dump.account.heralded
+
+
+def test_a_capture_that_ends_after_the_herald_adds_no_dump():
+    observed = observe(DUMP.traffic(), DUMP.traffic()[:1])
+    assert_whole(observed)
+    assert observed.dump.retransmitted == 0
+
+
+def test_a_lone_herald_in_other_words_announced_another_dump():
+    other = DUMP.message(formats.HERALD, 1, 0, b"other\0")
+    observed = observe(DUMP.traffic(), [other])
+    assert [dump.account.path for dump in observed.dumps] == [b"lab", b"other"]
+
+
+def test_acks_of_one_capture_decide_what_another_left_open():
+    bad, yes = (DUMP.message(formats.VMCORE, 7, 0, data) for data in (b"bad", b"yes"))
+    observed = observe([bad, yes], [DUMP.ack(7)])
+    assert observed.vmcore() == b"yes"
+
+
+# Floods
+
+
+def forged_heralds(count: int) -> list[Datagram]:
+    return [
+        replace(DUMP, client=str(ip_address(0x0A000000 + number))).message(
+            formats.HERALD, number % 7, 0, b"x" * 900
+        )
+        for number in range(count)
+    ]
+
+
+def test_ten_thousand_heralds_from_forged_addresses_stay_bounded_in_memory():
+    flood = [batch(forged_heralds(10_000)[at : at + 2500]) for at in range(0, 10_000, 2500)]
+    observed = Observed()
+    tracemalloc.start()
+    try:
+        for part in flood:
+            observed.observer.observe(part)
+        used = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert used < 2000 * MAX_HERALDS
+    observed.observer.observe(batch(DUMP.traffic()))
+    assert observed.vmcore() == VMCORE
+    observed.observer.finish()
+    assert len(observed.dumps) <= MAX_HERALDS
+
+
+def test_a_flood_of_heralds_does_not_harm_a_running_dump():
+    flood = forged_heralds(3 * MAX_HERALDS)
+    traffic = replace(DUMP, client_port=5555).traffic()
+    observed = Observed()
+    for part in (traffic[:100], flood, traffic[100:]):
+        observed.observer.observe(batch(part))
+    (dump,) = (dump for dump in observed.dumps if dump.account.vmcore.total)
+    assert dump.account.complete
+
+
+def test_dumps_are_bounded_in_number_and_the_rest_is_counted():
+    traffic = [
+        replace(DUMP, server_port=1 + number).message(formats.VMCORE, 1, 0, b"x")
+        for number in range(MAX_DUMPS + 100)
+    ]
+    observed = observe(traffic)
+    assert len(observed.dumps) == MAX_DUMPS
+    assert observed.observer.refused == 100
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_repeated_herald_counts_whatever_the_order_of_the_captures(swap):
+    traffic = DUMP.traffic()
+    seen_twice, seen_once = [*traffic[:4], traffic[0]], traffic
+    captures = [seen_once, seen_twice] if swap else [seen_twice, seen_once]
+    assert observe(*captures).dump.retransmitted == 1
+
+
+@pytest.mark.parametrize("acked", [True, False])
+def test_messages_to_the_herald_port_that_are_no_heralds_begin_no_dump(acked):
+    traffic = replace(DUMP, acked=acked).traffic()
+    stray = replace(DUMP, server_port=formats.HERALD_PORT)
+    traffic.insert(20, stray.message(formats.VMCORE, 7, 0, b"stray"))
+    traffic.insert(30, stray.message(formats.FINISHED, 8))
+    observed = observe(traffic)
+    assert_whole(observed)
+    assert observed.observer.malformed == 2
+
+
+def test_a_server_may_take_the_whole_dump_on_the_herald_port():
+    traffic = replace(DUMP, server_port=formats.HERALD_PORT).traffic()
+    assert_whole(observe(traffic))
+    assert_whole(observe(traffic[1:]))

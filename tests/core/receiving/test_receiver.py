@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dump server without sockets: what is acked, what is stored, and when a dump ends."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from helpers.receiving import MemorySinks, message
+from helpers.traffic import header
+
+from scapy_netdump import wire
+from scapy_netdump.core.receiving.events import (
+    Discarded,
+    Ended,
+    Event,
+    HeaderReceived,
+    OffLimits,
+    Refused,
+    Started,
+    WriteFailed,
+)
+from scapy_netdump.core.receiving.limits import Limits, networks
+from scapy_netdump.core.receiving.receiver import Receiver
+from scapy_netdump.core.receiving.session import Phase, Session
+from scapy_netdump.errors import StoreError
+from scapy_netdump.formats import EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
+
+PEER, LOCAL = ("192.0.2.2", 20024), "192.0.2.1"
+OTHER = ("192.0.2.3", 20024)
+
+
+class World:
+    """A receiver, its dumps in memory, and what it told."""
+
+    def __init__(self, by_port: bool = False, **limits: Any) -> None:
+        self.sinks = MemorySinks()
+        self.receiver = Receiver(self.sinks, Limits(**limits), by_port=by_port)
+        self.events: list[Event] = []
+        self.gone: list[Session] = []
+        self.now = 0.0
+
+    def herald(self, peer=PEER, path: bytes = b"", seqno: int = 1) -> Session | None:
+        datagram = message(HERALD, seqno, 0, path)
+        answer = self.receiver.herald(peer, LOCAL, datagram, self.now)
+        if answer is None:
+            return None
+        assert answer[1] == wire.ack(seqno)
+        return answer[0]
+
+    def said(self, session: Session, *messages: bytes) -> list[int]:
+        """The numbers that were acked."""
+        return list(wire.acks(session.receive(b"".join(messages), self.now, [*map(len, messages)])))
+
+    def settle(self) -> list[Event]:
+        events, closings, gone = self.receiver.take()
+        events += [closing.run(self.now) for closing in closings]
+        self.events += events
+        self.gone += gone
+        return events
+
+    def told(self, kind: type[Event]) -> list[Any]:
+        self.settle()
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def vmcore(seqno: int, offset: int, payload: bytes = b"data") -> bytes:
+    return message(VMCORE, seqno, offset, payload)
+
+
+def test_a_dump_from_herald_to_finished(world):
+    session = world.herald(path=b"lab\0")
+    (started,) = world.settle()
+    assert isinstance(started, Started)
+    assert (started.client, started.path, started.name) == (PEER[0], "lab", "info.192.0.2.2.0")
+    assert world.sinks.asked == [(PEER[0], b"lab")]
+    assert world.said(session, vmcore(2, 0, b"one "), vmcore(3, 4, b"two ")) == [2, 3]
+    assert world.said(session, message(KDH, 4, 0, header(8))) == [4]
+    assert world.said(session, message(FINISHED, 5)) == [5]
+    (ended,) = world.told(Ended)
+    assert (ended.reason, ended.status, ended.complete) == ("success", "Dump complete", True)
+    assert (ended.bytes_received, ended.bytes_expected, ended.missing) == (8, 8, [])
+    sink = world.sinks.dumps[0]
+    assert sink.files[VMCORE] == b"one two "
+    assert sink.log == ["write", "write", "update", "sync", "finish"]
+
+
+def test_data_of_one_burst_is_written_at_once_and_in_order(world):
+    session = world.herald()
+    burst = [vmcore(n, n * 4, bytes([n] * 4)) for n in range(100)]
+    assert world.said(session, *burst) == list(range(100))
+    assert world.sinks.dumps[0].written[VMCORE] == [(0, 400)]
+    assert world.sinks.dumps[0].files[VMCORE] == b"".join(bytes([n] * 4) for n in range(100))
+
+
+def test_numbers_may_start_anywhere_and_repeat(world):
+    session = world.herald(seqno=0)
+    assert world.said(session, vmcore(1, 0), vmcore(1, 4), message(FINISHED, 0)) == [1, 1, 0]
+    assert world.told(Ended)[0].reason == "success"
+
+
+def test_finished_with_bytes_missing_is_incomplete_and_says_so(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0), vmcore(4, 8), message(FINISHED, 5))
+    (ended,) = world.told(Ended)
+    assert (ended.reason, ended.complete, ended.missing) == ("incomplete", False, [(4, 8)])
+    assert ended.status == "Dump incomplete: 4 of 12 bytes missing in 1 range"
+
+
+def test_what_was_written_first_stays_and_differing_repeats_are_counted_and_acked(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0, b"good data"))
+    assert world.said(session, vmcore(3, 5, b"evilNEW")) == [3]
+    assert world.sinks.dumps[0].files[VMCORE] == b"good dataNEW"
+    world.said(session, message(FINISHED, 4))
+    (ended,) = world.told(Ended)
+    assert (ended.conflicting_bytes, ended.repeated) == (4, 0)
+
+
+def test_repeats_are_acked_and_not_written_again(world):
+    session = world.herald()
+    for _ in range(3):
+        assert world.said(session, vmcore(2, 0)) == [2]
+    assert world.sinks.dumps[0].written[VMCORE] == [(0, 4)]
+    world.said(session, message(FINISHED, 3))
+    assert world.told(Ended)[0].repeated == 2
+
+
+# Faults of the reference server
+
+
+def test_nothing_is_acked_that_could_not_be_written(world):
+    session = world.herald()
+    sink = world.sinks.dumps[0]
+
+    def full(kind: int, offset: int) -> None:
+        if offset >= 8:
+            raise StoreError("vmcore: No space left on device")
+
+    sink.fail = full
+    assert world.said(session, vmcore(2, 0), vmcore(3, 4), message(KDH, 4, 0, header(8))) == [
+        2,
+        3,
+        4,
+    ]
+    assert world.said(session, vmcore(5, 8), vmcore(6, 12)) == []
+    assert world.said(session, vmcore(7, 0), message(FINISHED, 8)) == []
+    (failed,) = world.told(WriteFailed)
+    assert (failed.file, failed.offset) == ("vmcore", 8)
+    assert "No space left" in failed.error
+    (ended,) = world.told(Ended)
+    assert ended.reason == "error"
+    assert world.gone == [session]
+
+
+def test_what_was_written_before_a_failure_in_the_same_burst_is_acked(world):
+    session = world.herald()
+
+    def fail(kind: int, offset: int) -> None:
+        if offset == 100:
+            raise StoreError("vmcore: Input/output error")
+
+    world.sinks.dumps[0].fail = fail
+    assert world.said(session, vmcore(2, 0), vmcore(3, 100), vmcore(4, 4)) == [2]
+    assert world.told(Ended)[0].status == (
+        "Dump incomplete: vmcore at offset 100: vmcore: Input/output error; "
+        "ends without a sound dump header, its length is not known"
+    )
+
+
+def test_a_failure_to_file_a_finished_dump_is_an_error(world):
+    session = world.herald()
+
+    def refuse(*_: object) -> None:
+        raise StoreError("info: Read-only file system")
+
+    world.sinks.dumps[0].finish = refuse
+    world.said(session, vmcore(2, 0), message(FINISHED, 3))
+    (ended,) = world.told(Ended)
+    assert (ended.reason, ended.files["vmcore"]) == ("error", None)
+    assert "Read-only" in ended.status
+
+
+def test_the_largest_payload_of_a_udp_datagram_is_taken(world):
+    session = world.herald()
+    data = bytes(range(256)) * 256
+    assert world.said(session, vmcore(2, 0, data[:65_483])) == [2]
+    assert world.sinks.dumps[0].files[VMCORE] == data[:65_483]
+
+
+def test_after_finished_repeats_are_acked_again_until_it_no_longer_lingers():
+    world = World(linger=30.0)
+    session = world.herald()
+    parts = vmcore(2, 0), message(KDH, 3, 0, header(4)), message(FINISHED, 4)
+    assert world.said(session, *parts) == [2, 3, 4]
+    world.now = 29.0
+    assert world.said(session, *parts) == [2, 3, 4]
+    world.now = 58.0
+    world.receiver.expire(world.now)
+    assert world.said(session, parts[2]) == [4]
+    world.now = 89.0
+    world.receiver.expire(world.now)
+    assert world.said(session, *parts) == []
+    assert len(world.told(Ended)) == 1
+    assert world.gone == [session]
+
+
+def test_after_finished_new_data_is_neither_stored_nor_acked(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0), message(FINISHED, 3))
+    assert world.said(session, vmcore(4, 4), vmcore(5, 2), message(KDH, 6, 0, header(4))) == []
+    assert world.sinks.dumps[0].files[VMCORE] == b"data"
+
+
+def test_repeated_heralds_open_one_session_and_leave_nothing():
+    world = World(herald_expiry=60.0)
+    sessions = {world.herald(seqno=number) for number in range(1000)}
+    assert len(sessions) == 1
+    assert len(world.sinks.dumps) == 1
+    world.now = 61.0
+    world.receiver.expire(world.now)
+    assert len(world.told(Discarded)) == 1
+    assert world.sinks.dumps[0].log == ["discard"]
+    assert world.told(Ended) == []
+    assert world.gone == list(sessions)
+    assert world.receiver.deadline() is None
+
+
+def test_a_herald_ends_a_running_dump_only_when_data_comes_to_the_new_one(world):
+    old = world.herald()
+    world.said(old, vmcore(2, 0))
+    new = world.herald()
+    assert new is not old
+    assert world.herald() is new
+    assert world.said(old, vmcore(3, 4)) == [3]
+    assert world.told(Ended) == []
+    assert world.said(new, vmcore(2, 0)) == [2]
+    (ended,) = world.told(Ended)
+    assert (ended.dump, ended.reason) == (1, "timeout")
+    assert "began another dump" in ended.status
+    assert world.said(old, vmcore(4, 8)) == []
+    assert world.gone == [old]
+
+
+def test_a_finished_alone_on_a_new_session_does_not_end_the_running_one(world):
+    old = world.herald()
+    world.said(old, vmcore(2, 0))
+    assert world.said(world.herald(), message(FINISHED, 2)) == [2]
+    assert world.said(old, vmcore(3, 4)) == [3]
+
+
+def test_a_silent_client_has_timed_out_and_one_that_is_heard_of_has_not():
+    world = World(expiry=600.0)
+    session = world.herald()
+    world.said(session, vmcore(2, 0))
+    world.now = 599.0
+    world.receiver.expire(world.now)
+    world.said(session, vmcore(2, 0))
+    assert world.receiver.deadline() == 1199.0
+    world.now = 1199.0
+    world.receiver.expire(world.now)
+    (ended,) = world.told(Ended)
+    assert ended.reason == "timeout"
+    assert ended.status.startswith("Dump incomplete: client timed out; ")
+
+
+def test_a_dump_of_which_only_finished_is_missing_is_complete():
+    world = World(expiry=600.0)
+    session = world.herald()
+    world.said(session, vmcore(2, 0), message(KDH, 3, 0, header(4)))
+    world.now = 601.0
+    world.receiver.expire(world.now)
+    (ended,) = world.told(Ended)
+    assert (ended.reason, ended.status) == ("success", "Dump complete")
+
+
+def test_rubbish_keeps_no_session_alive():
+    world = World(expiry=600.0)
+    session = world.herald()
+    world.said(session, vmcore(2, 0))
+    world.now = 599.0
+    assert world.said(session, b"rubbish", message(HERALD, 3), vmcore(4, 0)[:-1]) == []
+    world.now = 601.0
+    world.receiver.expire(world.now)
+    assert world.told(Ended)[0].ignored == 3
+
+
+def test_stopping_files_what_runs_and_discards_what_got_nothing(world):
+    running = world.herald()
+    world.said(running, vmcore(2, 0))
+    world.herald(OTHER)
+    world.receiver.stop(world.now)
+    (ended,) = world.told(Ended)
+    assert ended.reason == "interrupted"
+    assert ended.status.startswith("Dump incomplete: server was stopped")
+    assert len(world.told(Discarded)) == 1
+    assert [sink.log[-1] for sink in world.sinks.dumps] == ["finish", "discard"]
+
+
+# The dump header
+
+
+def test_a_repeated_header_changes_nothing(world):
+    session = world.herald()
+    kdh = header(4, compression=2)
+    for seqno in (2, 3, 4):
+        assert world.said(session, message(KDH, seqno, 0, kdh)) == [seqno]
+    assert len(world.told(HeaderReceived)) == 1
+    assert world.sinks.dumps[0].log == ["write", "update"]
+    assert world.said(session, message(KDH, 5, 0, header(9999))) == [5]
+    assert session.account.header.dumplength == 4
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_headers_of_all_versions_are_read(world, version):
+    session = world.herald()
+    world.said(session, message(KDH, 2, 0, header(77, version=version)))
+    (received,) = world.told(HeaderReceived)
+    assert (received.kdh.version, received.kdh.dumplength, received.problem) == (version, 77, "")
+
+
+@pytest.mark.parametrize(
+    ("kdh", "problem"),
+    [
+        (header(4)[:100], "dump header of 100 bytes instead of 512"),
+        (header(4, magic=b"Linux"), "dump header with a wrong magic"),
+        (header(4, parity=1), "dump header with a wrong parity"),
+    ],
+)
+def test_a_header_that_is_wrong_is_acked_and_noted(world, kdh, problem):
+    session = world.herald()
+    assert world.said(session, vmcore(2, 0), message(KDH, 3, 0, kdh)) == [2, 3]
+    assert world.told(HeaderReceived)[0].problem == problem
+    assert world.sinks.dumps[0].status == f"Dump incomplete: being received; {problem}"
+    world.said(session, message(FINISHED, 4))
+    assert world.told(Ended)[0].status == f"Dump complete; {problem}"
+
+
+def test_a_header_that_is_too_long_is_acked_and_its_end_ignored(world):
+    session = world.herald()
+    assert world.said(session, message(KDH, 2, 0, header(4) + b"more")) == [2]
+    assert world.sinks.dumps[0].files[KDH] == header(4)
+
+
+def test_a_key_in_several_messages(world):
+    session = world.herald()
+    blob = bytes(range(256)) * 16
+    parts = [message(EKCD_KEY, 2 + i, i * 1448, blob[i * 1448 : (i + 1) * 1448]) for i in range(3)]
+    assert world.said(session, *parts) == [2, 3, 4]
+    assert bytes(session.account.key) == world.sinks.dumps[0].files[EKCD_KEY] == blob
+
+
+# HERALDs
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [b"", b"runt", message(VMCORE, 1), message(FINISHED, 1), message(HERALD, 1) + b"x", bytes(24)],
+)
+def test_what_is_no_herald_is_not_answered(world, datagram):
+    assert world.receiver.herald(PEER, LOCAL, datagram, 0.0) is None
+    assert world.sinks.dumps == []
+    assert world.settle() == []
+
+
+@pytest.mark.parametrize("path", [b"no nul", b"x" * 2000 + b"\0"])
+def test_a_path_without_its_nul_or_too_long_leads_to_the_default_one_and_is_acked(world, path):
+    assert world.herald(path=path) is not None
+    assert world.sinks.asked == [(PEER[0], b"")]
+    assert "no NUL" in world.told(Started)[0].note
+
+
+def test_two_clients_at_one_address_are_one_unless_told_apart_by_port():
+    first, second = ("192.0.2.2", 1000), ("192.0.2.2", 2000)
+    world = World()
+    assert world.herald(first) is world.herald(second)
+    world = World(by_port=True)
+    assert world.herald(first) is not world.herald(second)
+
+
+# Limits
+
+
+def test_only_clients_in_allowed_networks_may_dump():
+    world = World(allow=networks(["198.51.100.0/24", "2001:db8::/32"]))
+    assert world.herald() is None
+    assert world.sinks.dumps == []
+    assert world.herald(("198.51.100.7", 20024)) is not None
+    assert world.herald(("2001:db8::1%2", 20024)) is not None
+    assert [event.client for event in world.told(Refused)] == [PEER[0]]
+
+
+def test_a_dump_may_not_be_too_large():
+    world = World(dump_size=100)
+    session = world.herald()
+    assert world.said(session, vmcore(2, 96), vmcore(3, 97), vmcore(4, 2**63)) == [2]
+    assert world.said(session, vmcore(5, 2**64 - 4)) == []
+    (told,) = world.told(OffLimits)
+    assert (told.offset, told.length) == (97, 4)
+    assert world.sinks.dumps[0].written[VMCORE] == [(96, 100)]
+
+
+def test_offsets_may_not_leap_and_data_may_not_lie_in_too_many_ranges():
+    world = World(jump=1000, ranges=3)
+    session = world.herald()
+    assert world.said(session, vmcore(2, 0), vmcore(3, 1005), vmcore(4, 1000)) == [2, 4]
+    assert world.said(session, vmcore(5, 8), vmcore(6, 16)) == [5]
+    assert world.said(session, vmcore(7, 4), vmcore(8, 1004)) == [7, 8]
+    assert len(world.told(OffLimits)) == 1
+
+
+def test_a_key_without_end_is_not_taken(world):
+    session = world.herald()
+    assert world.said(session, message(EKCD_KEY, 2, 1 << 17, b"x")) == []
+    assert len(world.told(OffLimits)) == 1
+
+
+def test_so_many_clients_may_dump_at_once():
+    world = World(clients=2)
+    sessions = [world.herald(("192.0.2.2", 1)), world.herald(("192.0.2.3", 1))]
+    for session in sessions:
+        world.said(session, vmcore(2, 0))
+    assert world.herald(("192.0.2.4", 1)) is None
+    assert world.herald(("192.0.2.3", 1)) is not None  # began anew, and is no third
+    (refused,) = world.told(Refused)
+    assert "2 clients" in refused.reason
+
+
+def test_forged_heralds_make_room_for_a_client_after_a_while():
+    world = World(clients=2, heralds=100)
+    for number in range(2):
+        world.herald((f"198.51.100.{number}", 1))
+    assert world.herald() is None
+    world.now = 3.0
+    assert world.herald() is not None
+    assert [event.client for event in world.told(Discarded)] == ["198.51.100.0"]
+
+
+def test_a_client_that_is_dumping_makes_no_room_by_its_other_herald():
+    world = World(clients=2)
+    world.said(world.herald(("192.0.2.2", 1)), vmcore(2, 0))
+    other = world.herald(("192.0.2.3", 1))
+    world.herald(("192.0.2.2", 1))  # the oldest that waits, but its client dumps all the same
+    world.now = 5.0
+    world.said(other, vmcore(2, 0, b""))
+    assert world.herald(("192.0.2.4", 1)) is None
+
+
+def test_so_many_dumps_may_begin_in_a_second_and_refusals_do_not_fill_the_log():
+    world = World(heralds=5, clients=1000)
+    for number in range(100):
+        world.herald((f"198.51.100.{number}", 1))
+    assert len(world.sinks.dumps) == 5
+    assert len(world.told(Refused)) == 1
+    world.now = 1.0
+    for number in range(10):
+        world.herald((f"203.0.113.{number}", 1))
+    assert len(world.sinks.dumps) == 10
+    assert world.told(Refused)[-1].count == 95
+
+
+def test_finished_dumps_that_linger_are_no_more_than_clients():
+    world = World(clients=3, heralds=100)
+    for number in range(10):
+        session = world.herald((f"198.51.100.{number}", 1))
+        world.said(session, vmcore(2, 0), message(FINISHED, 3))
+    assert len(world.told(Ended)) == 10
+    assert len(world.gone) == 7
+
+
+def test_a_dump_that_there_is_no_place_for_is_refused(world):
+    world.sinks.full = True
+    assert world.herald() is None
+    assert world.told(Refused)[0].reason == "no room"
+
+
+def test_a_session_without_a_socket_is_given_up(world):
+    session = world.herald()
+    world.receiver.abandon(session, "no socket: Too many open files", world.now)
+    assert world.told(Refused)[0].reason == "no socket: Too many open files"
+    assert world.gone == [session]
+    assert world.sinks.dumps[0].log == ["discard"]
+
+
+def test_a_network_is_checked_when_it_is_given():
+    assert networks(["192.0.2.1"]) == (ip_network("192.0.2.1/32"),)
+    with pytest.raises(ValueError, match="host bits"):
+        networks(["192.0.2.1/24"])
+
+
+def test_events_are_json():
+    world = World()
+    session = world.herald(path=b"\xff\0")
+    world.said(session, vmcore(2, 0), message(KDH, 3, 0, header(4)), message(FINISHED, 4))
+    world.settle()
+    for event in world.events:
+        assert json.loads(json.dumps(event.as_dict()))["event"] == event.kind
+    assert session.phase is Phase.LINGERING

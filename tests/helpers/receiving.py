@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""For tests of receiving: files in memory, a client by hand, and a server in a thread."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scapy_netdump import wire
+from scapy_netdump.core.account import Account
+from scapy_netdump.core.receiving.events import Event
+from scapy_netdump.core.receiving.sinks import Sinks
+from scapy_netdump.errors import StoreError
+from scapy_netdump.formats import ACK_PORT, EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
+from scapy_netdump.server.server import ServeOptions, Server
+from scapy_netdump.store.live_dumps import LiveDumps
+from scapy_netdump.wire import Buffer
+
+#: Seconds that a test waits for what is to come. Nothing takes that long.
+PATIENCE = 20.0
+
+#: Seconds in which what is not to come would have come.
+QUIET = 0.2
+
+
+class MemoryFiles:
+    """What a finished dump in memory has for files."""
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {"info": "info", "kdh": None, "key": None, "vmcore": "vmcore", "map": None}
+
+
+class MemorySink:
+    """A Sink (core/sinks.py) in memory. ``fail`` is asked before each write, and raises.
+
+    ``log`` has what was called, in order.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.note = ""
+        self.files: dict[int, bytearray] = {
+            VMCORE: bytearray(),
+            KDH: bytearray(),
+            EKCD_KEY: bytearray(),
+        }
+        self.written: dict[int, list[tuple[int, int]]] = {kind: [] for kind in self.files}
+        self.log: list[str] = []
+        self.status = "begun"
+        self.fail: Callable[[int, int], None] = lambda kind, offset: None
+
+    def write(self, kind: int, pieces: Sequence[Buffer], offset: int) -> None:
+        self.fail(kind, offset)
+        data = b"".join(pieces)
+        file = self.files[kind]
+        file.extend(bytes(max(0, offset + len(data) - len(file))))
+        file[offset : offset + len(data)] = data
+        self.written[kind].append((offset, offset + len(data)))
+        self.log.append("write")
+
+    def read(self, kind: int, start: int, end: int) -> bytes:
+        return bytes(self.files[kind][start:end])
+
+    def update(self, account: Account, status: str) -> None:
+        self.log.append("update")
+        self.status = status
+
+    def sync(self) -> None:
+        self.log.append("sync")
+
+    def finish(self, account: Account, status: str) -> MemoryFiles:
+        self.log.append("finish")
+        self.status = status
+        return MemoryFiles()
+
+    def discard(self) -> None:
+        self.log.append("discard")
+
+
+class MemorySinks:
+    """Dumps in memory, in the order they began. ``full`` refuses more."""
+
+    def __init__(self) -> None:
+        self.dumps: list[MemorySink] = []
+        self.asked: list[tuple[str, bytes]] = []
+        self.full = False
+
+    def begin(self, client: str, path: bytes) -> MemorySink:
+        if self.full:
+            raise StoreError("no room")
+        self.asked.append((client, path))
+        self.dumps.append(MemorySink(f"info.{client}.{len(self.dumps)}"))
+        return self.dumps[-1]
+
+
+def message(kind: int, seqno: int, offset: int = 0, payload: bytes = b"") -> bytes:
+    """A message as it travels."""
+    return wire.header(kind, seqno, offset, len(payload)) + payload
+
+
+class Client:
+    """A client by hand, on a real socket. Its HERALD finds out the server's data port."""
+
+    def __init__(self, address: str, port: int = ACK_PORT) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((address, port))
+        self.seqno = 0
+        self.server: Any = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def hear(self, patience: float = PATIENCE) -> bytes | None:
+        """The next answer; None if there is none. ``heard_from`` sent it."""
+        self.socket.settimeout(patience)
+        try:
+            data, self.heard_from = self.socket.recvfrom(1 << 16)
+        except TimeoutError:
+            return None
+        return data
+
+    def herald(
+        self, server: tuple[str, int], path: bytes = b"", patience: float = PATIENCE
+    ) -> bool:
+        """Say HERALD until it is answered; False if it is not."""
+        self.seqno += 1
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            self.socket.sendto(message(HERALD, self.seqno, 0, path), server)
+            if self.hear(min(1.0, patience)) == wire.ack(self.seqno):
+                self.server = self.heard_from
+                return True
+        return False
+
+    def tell(self, datagram: bytes, patience: float = PATIENCE) -> bytes | None:
+        """Send any datagram to the data port; the answer, or None."""
+        self.socket.sendto(datagram, self.server)
+        return self.hear(patience)
+
+    def say(
+        self, kind: int, offset: int = 0, payload: bytes = b"", patience: float = PATIENCE
+    ) -> bool:
+        """Send a message to the data port; whether it was acked."""
+        self.seqno += 1
+        return self.tell(message(kind, self.seqno, offset, payload), patience) == wire.ack(
+            self.seqno
+        )
+
+    def dump(self, data: bytes, kdh: bytes = b"", size: int = 1448) -> None:
+        """Send a vmcore, a header if there is one, and FINISHED."""
+        for offset in range(0, len(data), size):
+            assert self.say(VMCORE, offset, data[offset : offset + size])
+        assert not kdh or self.say(KDH, 0, kdh)
+        assert self.say(FINISHED)
+
+
+class Watched:
+    """A server that runs in a thread, and what it told. ``address`` is its first one."""
+
+    def __init__(self, server: Server, events: list[Event], changed: threading.Condition) -> None:
+        self.server = server
+        self.events = events
+        self._changed = changed
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.server.addresses[0]
+
+    def told(self, kind: type[Event], count: int = 1) -> list[Any]:
+        """The events of a kind, once there are so many."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._of(kind)) >= count, PATIENCE)
+            found = self._of(kind)
+        assert len(found) >= count, f"{len(found)} of {count} {kind.__name__} in {self.events}"
+        return found
+
+    def _of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@contextmanager
+def serving(where: Path | Sinks, address: str | Sequence[str], **options: Any) -> Iterator[Watched]:
+    """A server that runs as long as the ``with``, on a free port of its own."""
+    sinks = LiveDumps(where) if isinstance(where, Path) else where
+    addresses = (address,) if isinstance(address, str) else tuple(address)
+    events: list[Event] = []
+    changed = threading.Condition()
+
+    def tell(event: Event) -> None:
+        with changed:
+            events.append(event)
+            changed.notify_all()
+
+    tap = options.pop("tap", None)
+    server = Server(
+        sinks, ServeOptions(addresses=addresses, **{"port": 0, **options}), on_event=tell, tap=tap
+    )
+    server.start()
+    watched = Watched(server, events, changed)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.run()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield watched
+    finally:
+        server.stop()
+        thread.join(PATIENCE)
+        if isinstance(sinks, LiveDumps):
+            sinks.close()
+    assert not thread.is_alive()
+    assert not failures, failures

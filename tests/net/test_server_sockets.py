@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The server's sockets by themselves: bursts, what they do not hear, and errors they bear."""
+
+from __future__ import annotations
+
+import mmap
+import select
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from helpers.receiving import PATIENCE, Client
+
+from scapy_netdump import wire
+from scapy_netdump.net.server_sockets import MAX_DATAGRAM, DataSocket, Poller
+
+SERVER, CLIENT, STRANGER = "127.73.0.1", "127.73.1.1", "127.73.2.1"
+
+
+def data_socket(connected: bool = True, coalescing: bool = True, port: int = 20024) -> DataSocket:
+    return DataSocket(
+        SERVER, (CLIENT, port), connected=connected, buffer=1 << 20, coalescing=coalescing
+    )
+
+
+@pytest.fixture
+def buffer() -> memoryview:
+    return memoryview(bytearray(1 << 18))
+
+
+@pytest.fixture(params=[True, False], ids=["connected", "any port"])
+def server(request) -> Iterator[DataSocket]:
+    opened = data_socket(request.param)
+    yield opened
+    opened.close()
+
+
+def wait_for(opened: DataSocket) -> None:
+    assert select.select([opened.fileno()], [], [], PATIENCE)[0]
+
+
+def test_datagrams_of_a_burst_lie_end_to_end(server, buffer):
+    with Client(CLIENT) as client:
+        for size in (10, 0, 3000):
+            client.socket.sendto(bytes([size % 251]) * size, server.local)
+        wait_for(server)
+        (burst,) = server.receive(buffer)
+    assert (burst.start, burst.end, burst.sizes) == (0, 3010, [10, 0, 3000])
+    assert bytes(buffer[:3010]) == b"\n" * 10 + bytes([3000 % 251]) * 3000
+    assert server.receive(buffer) == []
+
+
+def test_nothing_is_cut_off_when_the_buffer_fills(server):
+    buffer = memoryview(bytearray(MAX_DATAGRAM + 1000))
+    sizes = []
+    with Client(CLIENT) as client:
+        for _ in range(3):
+            client.socket.sendto(bytes(60_000), server.local)
+    for _ in range(3):
+        wait_for(server)
+        sizes += [burst.sizes for burst in server.receive(buffer)]
+    assert sizes == [[60_000]] * 3
+
+
+def test_only_the_client_is_heard(server, buffer):
+    with Client(STRANGER) as stranger, Client(CLIENT) as client:
+        for sender in (stranger, client, stranger, client):
+            sender.socket.sendto(b"from" + sender.socket.getsockname()[0].encode(), server.local)
+        wait_for(server)
+        bursts = server.receive(buffer)
+    assert sum(len(burst.sizes) for burst in bursts) == 2
+    assert all(STRANGER.encode() not in bytes(buffer[b.start : b.end]) for b in bursts)
+
+
+def test_a_burst_does_not_go_on_for_ever(server, buffer):
+    with Client(CLIENT) as client:
+        for _ in range(200):
+            client.socket.sendto(b"x", server.local)
+        wait_for(server)
+        assert sum(len(burst.sizes) for burst in server.receive(buffer)) <= DataSocket.MOST
+
+
+def test_a_client_that_sends_one_at_a_time_is_found_out_when_it_no_longer_does(server, buffer):
+    with Client(CLIENT) as client:
+        for _ in range(100):
+            client.socket.sendto(b"x", server.local)
+            wait_for(server)
+            assert [burst.sizes for burst in server.receive(buffer)] == [[1]]
+        for _ in range(300):
+            client.socket.sendto(b"x", server.local)
+        taken = []
+        while sum(taken) < 300:
+            wait_for(server)
+            taken.append(sum(len(burst.sizes) for burst in server.receive(buffer)))
+    assert max(taken) == DataSocket.MOST
+
+
+@pytest.mark.parametrize("coalescing", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 150])
+def test_each_ack_arrives_as_a_datagram_of_its_own(coalescing, count):
+    opened = data_socket(coalescing=coalescing)
+    with Client(CLIENT) as client:
+        for _ in range(2):
+            opened.send(b"".join(map(wire.ack, range(count))), None)
+            assert [client.hear() for _ in range(count)] == [*map(wire.ack, range(count))]
+    opened.close()
+
+
+def test_an_icmp_error_costs_no_ack(server):
+    server.send(wire.ack(1), None)  # nobody is there: the next send is told of it
+    with Client(CLIENT) as client:
+        server.send(wire.ack(2), None)
+        assert client.hear() == wire.ack(2)
+
+
+def test_what_came_before_the_socket_was_connected_is_not_heard(buffer, monkeypatch):
+    """Between bind and connect anyone may send, and the system keeps it."""
+    with Client(STRANGER) as stranger:
+        connect = socket.socket.connect
+
+        def late(sock, address):
+            stranger.socket.sendto(b"evil", sock.getsockname())
+            connect(sock, address)
+
+        class Slow(socket.socket):
+            connect = late
+
+        monkeypatch.setattr(socket, "socket", Slow)
+        opened = data_socket()
+        assert opened.receive(buffer) == []
+        opened.close()
+
+
+@pytest.mark.parametrize("sizes", [[700] * 20, [700] * 19 + [9], [700, 9, 60_000, 0, 700] * 4])
+def test_what_is_taken_in_one_call_lies_end_to_end_whatever_its_size(sizes):
+    """After a turn that brought many of one size, the next are taken in one call."""
+    buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    opened = data_socket(coalescing=False)
+    with Client(CLIENT) as client:
+        for turn in ([700] * 20, sizes, sizes, [5]):
+            sent = [bytes([number]) * size for number, size in enumerate(turn)]
+            for data in sent:
+                client.socket.sendto(data, opened.local)
+            taken, came = [], b""
+            while len(taken) < len(turn):
+                wait_for(opened)
+                for burst in opened.receive(buffer):
+                    taken += burst.sizes
+                    came += bytes(buffer[burst.start : burst.end])
+            assert taken == turn
+            assert came == b"".join(sent)
+    opened.close()
+
+
+def test_a_poller_tells_who_has_something():
+    poller = Poller()
+    opened = data_socket()
+    poller.add(opened.fileno())
+    assert poller.wait(0.0) == []
+    with Client(CLIENT) as client:
+        client.socket.sendto(b"x", opened.local)
+        assert [found for found, _ in poller.wait(PATIENCE)] == [opened.fileno()]
+    poller.remove(opened.fileno())
+    assert poller.wait(0.0) == []
+    opened.close()
+    poller.close()
+
+
+def test_a_poller_sleeps_when_nothing_comes():
+    poller = Poller()
+    opened = data_socket()
+    poller.add(opened.fileno())
+    with Client(CLIENT) as client:
+        for _ in range(200):  # by now it looks out for what comes next
+            client.socket.sendto(b"x", opened.local)
+            assert poller.wait(PATIENCE)
+            opened.receive(memoryview(bytearray(MAX_DATAGRAM)))
+    began, used = time.monotonic(), time.process_time()
+    while time.monotonic() - began < 0.5:
+        assert poller.wait(0.02) == []
+    assert time.process_time() - used < 0.25
+    opened.close()
+    poller.close()

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.extents import Range
+from ..core.verdict import Verdict
 from ..dump.inspection import Inspection, inspect
 from ..errors import NetdumpError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import COMPLETE
 from ..store.abandoned import true_status
 from ..store.dump_files import Published
 from ..store.listing import stored_dumps
@@ -76,7 +76,8 @@ def _stored(host: str, number: int, files: Published, private_key: Path | None) 
     }
     lines = [status, *problem, *(describe_header(header) if header is not None else ())]
     lines += [*contents.lines, *describe_files(files)]
-    complete = status == COMPLETE and missing == []
+    verdict = Verdict.from_line(status)
+    complete = verdict is not None and verdict.complete and missing == []
     return Answer(
         indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
     )

@@ -6,11 +6,6 @@ from collections.abc import Iterator
 from ..text import printable, utc_date
 from .header import DumpHeader
 
-#: How the last line of an info file begins: netdumpd's words.
-COMPLETE = "Dump complete"
-INCOMPLETE = "Dump incomplete: "
-RECEIVING = f"{INCOMPLETE}being received"
-
 
 def info_text(host: str, address: str, header: DumpHeader | None, last_line: str) -> str:
     """The text for a dump of `host` at `address`, ending in `last_line`.

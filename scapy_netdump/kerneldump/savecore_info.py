@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from ..text import printable, utc_date
 from .header import DumpHeader
-from .info import COMPLETE
 
 
-def savecore_info_text(address: str, number: int, header: DumpHeader | None, last_line: str) -> str:
-    """The text for dump ``number`` from ``address``, ending in ``last_line``.
+def savecore_info_text(
+    address: str, number: int, header: DumpHeader | None, last_line: str, *, complete: bool
+) -> str:
+    """The text for dump ``number`` from ``address``, ending in ``last_line``, which says whether
+    the dump is ``complete``.
 
     Control characters are escaped as in netdumpd's (info.py). Only the line break within a
     version string stays, as crashinfo(8) compares it with those of kernels; what follows is
@@ -24,7 +26,7 @@ def savecore_info_text(address: str, number: int, header: DumpHeader | None, las
     lines = [f"Dump header from device: {address}"]
     if header is not None:
         lines += [f"  {name}: {value}" for name, value in _items(header)]
-    lines += [f"  Bounds: {number}", f"  Dump Status: {_dump_status(header, last_line)}", last_line]
+    lines += [f"  Bounds: {number}", f"  Dump Status: {_dump_status(header, complete)}", last_line]
     return "".join(f"{line}\n" for text in lines for line in _lines(text))
 
 
@@ -49,8 +51,8 @@ def _items(header: DumpHeader) -> Iterator[tuple[str, object]]:
     yield "Dump Parity", header.parity
 
 
-def _dump_status(header: DumpHeader | None, last_line: str) -> str:
+def _dump_status(header: DumpHeader | None, complete: bool) -> str:
     """savecore's word for it: "good" are dumps that are whole, "bad" those whose header is not."""
     if header is not None and not header.valid:
         return "bad"
-    return "good" if last_line == COMPLETE and header is not None else "unknown"
+    return "good" if complete and header is not None else "unknown"

@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy_netdump.core.marks import Marks
 
 from scapy_netdump.core import marks as marks_module
-from scapy_netdump.core.marks import Marks
 
 EDGE = 3 * Marks.SIZE
 

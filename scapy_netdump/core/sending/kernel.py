@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""FreeBSD's way to send a dump: debugnet_send() in sys/net/debugnet.c. Imports its neighbours.
+"""FreeBSD's way to send a dump: debugnet_send() in sys/net/debugnet.c.
 
 A chunk of at most 64 KiB goes out at once and must be acked whole before the next one. What
 is not acked after `polls` polls goes out again under the same sequence numbers. (The kernel

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The default way to send a dump: a sliding window. Imports its neighbours.
+"""The default way to send a dump: a sliding window.
 
 Messages are sent again one by one: those that later ones have overtaken (flight.py), and,
 when nothing comes back at all for a time-out (round_trips.py), the last one as a probe. Behind

@@ -33,7 +33,7 @@ from scapy_netdump.core.receiving.limits import Limits
 from scapy_netdump.errors import NetdumpError
 from scapy_netdump.formats import FINISHED, HERALD, KDH, VMCORE
 from scapy_netdump.net.server_sockets import has_ipv6
-from scapy_netdump.server.server import ServeOptions, Server
+from scapy_netdump.server.loop import ServerLoop
 
 SERVER, CLIENT, STRANGER = "127.71.0.1", "127.71.1.1", "127.71.2.1"
 
@@ -451,11 +451,16 @@ def test_several_addresses(tmp_path):
 def test_a_port_that_is_taken_and_an_address_that_is_none_are_told_in_a_line():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind((SERVER, 0))
-        options = ServeOptions(addresses=(SERVER,), port=taken.getsockname()[1])
         with pytest.raises(NetdumpError, match="cannot listen: Address already in use"):
-            Server(MemorySinks(), options).start()
+            ServerLoop(MemorySinks(), (SERVER,), taken.getsockname()[1]).start()
     with pytest.raises(NetdumpError, match="not an address"):
-        Server(MemorySinks(), ServeOptions(addresses=("no such host.",))).start()
+        ServerLoop(MemorySinks(), ("no such host.",)).start()
+
+
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000])
+def test_a_port_that_is_none_is_told_and_is_not_taken_for_another(port):
+    with pytest.raises(NetdumpError, match=f"there is no port {port}"):
+        ServerLoop(MemorySinks(), (SERVER,), port).start()
 
 
 # Bulk

@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
     ):
         _debug(options, f"sending {dump.describe()}")
         try:
-            result = send(dump, transport, sending, _shown(progress, transport.server))
+            shown = _shown(progress, transport.server)
+            result = send(dump, transport, sending, shown, port=options.server_port)
         except SendError as error:
             if options.json:
                 _print_json(error.result, str(error))

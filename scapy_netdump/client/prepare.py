@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump to send, from whatever file it is in. Wiring only: reads files, knows no sockets.
+"""A dump made ready to be sent, from whatever it is in.
 
-The file is a vmcore, an entry of a dump directory (its kdh, key and info are beside it) or
-a capture. As the kernel does, it is compressed first and encrypted second.
+That is a file with a vmcore, an entry of a dump directory (its kdh, key and info are beside it),
+a capture, or the bytes of a vmcore. As the kernel does, it is compressed first and encrypted
+second.
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..capture.pcap import Pcap
+from ..capture.pcapng import Pcapng
+from ..core.extents import total
 from ..dump.cipher import Encrypted
 from ..dump.compression import compress
 from ..dump.content import Content, FileContent, Padded, Part
 from ..dump.found import FoundDump, find_dump
-from ..errors import NetdumpError
+from ..errors import NetdumpError, UsageError
 from ..formats import COMPRESSIONS
 from ..kerneldump.encryption import IV_SIZE, ONE_TIME_KEY_SIZE, check_combination, encryption_number
 from ..kerneldump.header import DumpHeader, changed_header, pack_header
 from ..kerneldump.info import info_values
 from ..kerneldump.key import DumpKey
 from ..kerneldump.minidump import minidump_architecture
-from ..kerneldump.recognition import architecture_version
+from ..kerneldump.recognition import architecture_version, compression_number
 
 #: Told of work before the first byte can be sent: what, how many bytes, and of how many.
 Progress = Callable[[str, int, int | None], None]
@@ -38,6 +42,9 @@ _BLOCKSIZE = 4096
 _MAX_BLOCKSIZE = 1 << 16
 
 _UNKNOWN = "unknown"
+
+#: Bytes by which a file tells what it is.
+_FIRST = 64
 
 
 class UnfitError(NetdumpError):
@@ -133,12 +140,20 @@ class OutgoingDump:
 
 
 def open_dump(
-    path: str, preparation: Preparation | None = None, progress: Progress | None = None
+    source: str | os.PathLike[str] | Content,
+    preparation: Preparation | None = None,
+    progress: Progress | None = None,
 ) -> OutgoingDump:
-    """The dump in the file at ``path``, made ready. NetdumpError if it cannot be sent."""
+    """The dump in the file at a path, or the vmcore that has this content, made ready.
+
+    NetdumpError if it cannot be sent.
+    """
     preparation = preparation or Preparation()
     with ExitStack() as files:
-        found = find_dump(Path(path), preparation.number, files, progress)
+        if isinstance(source, str | os.PathLike):
+            found = find_dump(Path(source), preparation.number, files, progress)
+        else:
+            found = _bare(source, preparation)
         if found.problem:
             raise UnfitError(f"{found.name}: {found.problem}; it cannot be sent")
         dump = _as_it_is(found, preparation, files)
@@ -154,6 +169,19 @@ def open_dump(
         dump.files = files.pop_all()
         return dump
     raise AssertionError  # mypy takes ExitStack for one that swallows exceptions
+
+
+def _bare(content: Content, preparation: Preparation) -> FoundDump:
+    """A dump of which there is nothing but the content of its vmcore."""
+    if preparation.number is not None:
+        raise UsageError("a number chooses a dump in a capture, which is given by its path")
+    first = content.read(0, _FIRST)
+    if Pcap.recognise(first) is not None or Pcapng.recognise(first) is not None:
+        raise UsageError("the bytes are a capture, which is given by its path")
+    missing = total(content.missing)
+    problem = f"{missing} bytes missing" if missing else ""
+    compression = compression_number(first)
+    return FoundDump("the dump", content, compression=compression, problem=problem)
 
 
 def _check(dump: OutgoingDump, preparation: Preparation) -> None:

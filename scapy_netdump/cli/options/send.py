@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...formats import ACK_PORT
+from ...formats import ACK_PORT, HERALD_PORT
 from .common import Commands, port
 
 _SEND_EXITS = (
@@ -39,6 +39,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-s", dest="server", metavar="SERVER", required=True, help="name or address of the server"
     )
+    group.add_argument(
+        "--server-port", type=port, default=HERALD_PORT, metavar="PORT",
+        help="port of the server for HERALDs (default: 20023)",
+    )  # fmt: skip
     group.add_argument(
         "-c", dest="client", metavar="CLIENT", help="address to send from (default: as routed)"
     )

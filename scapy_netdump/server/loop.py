@@ -307,8 +307,9 @@ class ServerLoop:
             self._filing.append(filing)
             filing.add_done_callback(lambda _: self._polling.wake())
         for old, session in moved:
-            self._data[session] = sockets = self._data.pop(old, {})
-            for data_socket in sockets.values():
+            sockets = self._data.setdefault(session, {})
+            for (local, connected), data_socket in self._data.pop(old, {}).items():
+                sockets[f"{local} of dump {old.number}", connected] = data_socket
                 self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
         for session in gone:
             for data_socket in self._data.pop(session, {}).values():

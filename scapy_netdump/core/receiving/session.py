@@ -113,11 +113,19 @@ class Session:
         return self.last + (limits.linger if self.phase is Phase.LINGERING else limits.expiry)
 
     def herald(self, now: float) -> None:
-        """Take another copy of the HERALD, while nothing but HERALDs came: whether the client
-        only repeats it, or began again, what comes will tell."""
-        self.last = self._heralded_again = now
+        """Take another copy of the HERALD, while nothing but HERALDs came."""
+        self.last = now
         self.messages += 1
         self.repeated += 1
+        self.heralded_again(now)
+
+    def heralded_again(self, now: float) -> None:
+        """The client was heard to say HERALD again: whether it only repeats it, or began again,
+        what comes here will tell. A client that began again may send to the port of the dump
+        before, as any ack that comes late from there answers its HERALD (PROTOCOL.md)."""
+        if self._heralded_again is None:
+            self._repeats = Extents()
+        self._heralded_again = now
 
     def progress(self, now: float) -> Progress:
         """How far it is."""
@@ -149,7 +157,7 @@ class Session:
             self.last = now
         return b"".join(acks)
 
-    def inherit(self, other: Session) -> None:
+    def inherit(self, other: Session, now: float) -> None:
         """Take what the client's dump has in common with the one that it sent before, and that it
         has sent again by now. StoreError if that cannot be stored."""
         for start, end in other._repeats:
@@ -158,6 +166,7 @@ class Session:
                     formats.VMCORE, [other.sink.read(formats.VMCORE, first, last)], first
                 )
                 self.account.vmcore.add(first, last)
+                self._stored(now)
 
     def end(self, reason: str, cause: str, now: float) -> None:
         """Let it be over: nothing is acked any more. ``cause`` becomes part of the status."""
@@ -220,6 +229,7 @@ class Session:
                     acks.append(run.seqnos)
                     return
         self._flush(now, acks)
+        self._check_same_dump(run, view, now)
         for place in range(run.number):
             start = run.start + place * (HEADER_SIZE + run.size)
             payload = view[start : start + run.size]
@@ -240,7 +250,7 @@ class Session:
         """Take messages some bytes of which are here: sent again, as their acks got lost. False,
         and nothing is taken, if any byte differs."""
         covers, size = self._vmcore.extents.covers, run.size
-        data = memoryview(b"".join([view[at] for at in _slices(run.start, size, run.number)]))
+        data = self._joined(run, view)
         if not self._vmcore.agrees(data, run.offset):
             return False
         offsets = range(run.offset, run.offset + size * run.number, size)
@@ -257,17 +267,27 @@ class Session:
             for first, last in self._vmcore.extents.present(start, end):
                 self._repeats.add(first, last)
 
-    def _began_again(self, payload: memoryview, now: float) -> bool:
-        """Whether other bytes for a place mean that the client sends another dump."""
-        if self._heralded_again is None or now - self._heralded_again > REBOOT_TIME:
-            return False
+    def _check_same_dump(self, run: Run, view: memoryview, now: float) -> None:
+        """BeganAgainError if messages bring other bytes than are here, and that means that the
+        client sends another dump; nothing of them is taken then."""
+        again = self._heralded_again
+        file = self._files.get(run.type)
+        if again is None or now - again > REBOOT_TIME or file is None:
+            return
+        if self.phase not in _RECEIVING or file.agrees(self._joined(run, view), run.offset):
+            return
         evidence = Evidence(
             heralded=True,
             begins_again=True,
             agreeing=self._repeats.total,
-            differing=len(payload),
+            differing=run.size * run.number,
         )
-        return judge(evidence).one is False
+        if judge(evidence).one is False:
+            raise BeganAgainError
+
+    def _joined(self, run: Run, view: memoryview) -> memoryview:
+        """The payloads of a run, one behind the other."""
+        return memoryview(b"".join([view[at] for at in _slices(run.start, run.size, run.number)]))
 
     def _flush(self, now: float, acks: list[bytes]) -> None:
         """Write what is queued, and only then let it be acked."""
@@ -316,8 +336,6 @@ class Session:
 
     def _take_other(self, file: IncomingFile, payload: memoryview, offset: int, now: float) -> bool:
         """Take a message some bytes of which are here with other values; whether it is stored."""
-        if self._began_again(payload, now):
-            raise BeganAgainError
         if len(payload) > self._room_for_others:
             self._tell_limit(
                 offset, len(payload), f"more than {self._limits.other} bytes differ", now

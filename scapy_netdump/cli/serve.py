@@ -16,8 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from ..capture.pcapng_writer import PcapngWriter
-from ..capture.tap import CaptureTap
+from ..capture.write import CaptureTap, PcapngWriter
 from ..core.receiving.events import Discarded, Ended, Event, Started
 from ..core.receiving.limits import Limits, networks
 from ..errors import StoreError, UsageError

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..capture.datagrams import DatagramFinder
-from ..capture.live import LiveCapture
-from ..capture.live_reader import live_batches
+from ..capture.live import LiveCapture, live_batches
 from ..capture.reader import CaptureReader
 from ..capture.source import Source, open_source
 from ..core.observing.attribution import MAX_DUMPS

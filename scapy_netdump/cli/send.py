@@ -17,9 +17,9 @@ from ..core.sending.faults import Rates
 from ..core.sending.sender import Counters, Patience
 from ..errors import UsageError
 from ..formats import ACK_PORT
-from ..net.traced import TracedTransport
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
+from ..net.wrapped import TracedTransport
 from ..text import counted, printable
 from .common import GOOD, port_or_any
 from .progress import ProgressLine

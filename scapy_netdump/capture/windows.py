@@ -27,7 +27,7 @@ _BUFFER = 1 << 23
 #: The first window is short: it is for getting to know the capture.
 _FIRST_WINDOW = 1 << 16
 
-#: A batch stays valid until two more have been taken (core/batch.py).
+#: A batch stays valid until two more have been taken (core/observing/batch.py).
 _BUFFERS = 3
 
 _POPULATE_READ = 22  # Linux 5.14, asm-generic/mman-common.h: MADV_POPULATE_READ

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator
 
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import info_text
-from ..kerneldump.savecore_info import savecore_info_text
+from ..kerneldump.info import info_text, savecore_info_text
 
 #: What the names of a dump's files begin with, as a regular expression.
 KINDS = "info|kdh|key|vmcore|vmcore_encrypted"

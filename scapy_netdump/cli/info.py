@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
 from ..core.observing.selection import Selection
+from ..core.verdict import Verdict
 from ..dump.found import NoDumpError, is_capture
 from ..dump.heads import Heads
 from ..dump.inspection import inspect
 from ..errors import NetdumpError
 from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import COMPLETE
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recovery.recoverer import Recoverer
 from ..store.abandoned import true_status
@@ -127,7 +127,8 @@ def _stored(host: str, number: int, files: Published, private_key: Path | None) 
     }
     lines = [status, *problem, *(describe_header(header) if header is not None else ())]
     lines += [*contents.lines, *describe_files(files)]
-    complete = status == COMPLETE and missing == []
+    verdict = Verdict.from_line(status)
+    complete = verdict is not None and verdict.complete and missing == []
     return Answer(
         indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
     )

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is known of one dump: its files' coverage, its header, and whether it is whole.
+"""The account of a dump: what came of it, what is claimed of it, and what is true.
 
-Role-neutral: a server, a client and a passive observer all keep one Account a dump.
-Imports only its neighbours and the dump header's decoder.
+A server, a client, a recovery and whoever opens a file keep one Account a dump. Ports, dumplength,
+file sizes and FINISHED are claims; here, and nowhere else, they are weighed against the bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import COMPLETE, INCOMPLETE
+from ..formats import COMPRESSIONS
+from ..kerneldump.header import HEADER_SIZE, MAGIC_SIZE, DumpHeader, compression_number
+from ..kerneldump.key import DumpKey, DumpKeyError
+from ..kerneldump.length import OwnLength, Read, own_length
 from ..text import counted
-from .extents import Extents, Range
+from .extents import Extents, Marks, Range, total
+from .verdict import Kind, Verdict
 
 if TYPE_CHECKING:  # a server needs no numpy
     from .observing.batch import Bytes, Ints
@@ -21,14 +25,23 @@ if TYPE_CHECKING:  # a server needs no numpy
 #: (PROTOCOL.md); RSA keys of 16384 bits and blocks of 64 KiB stay below this.
 MAX_KEY_SIZE = 1 << 17
 
+#: Versions of a header that are told apart; a kernel sends one, and only forgers many.
+MAX_HEADERS = 4
 
-#: What the status of a dump ends with if nothing below its highest byte is missing, and nobody
-#: knows where its end is.
-ENDLESS = "ends without a sound dump header, its length is not known"
+#: What is sent of a compressed dump is padded to its block size, which is no larger than this.
+MAX_BLOCK = 1 << 16
+
+#: Bytes behind the end of a dump that are set aside at most; where more came, it is the end that
+#: is doubted.
+MAX_STRAY = 1 << 24
+
+#: How far behind the end of a dump a stray byte is at least: what follows without a gap, or with
+#: a small one, was sent as a part of the dump.
+STRAY_GAP = MAX_BLOCK
 
 
 class MemoryFile:
-    """A small file of a dump (the header, the key), held whole and bounded in size.
+    """A small file of a dump (a header, the key), held whole and bounded in size.
 
     Like the vmcore's, its ``extents`` are added to by whoever stores bytes in it.
     """
@@ -56,6 +69,18 @@ class MemoryFile:
             self._data.extend(bytes(max(0, end - len(self._data))))
             self._data[start:end] = data[: end - start]
 
+    def add(self, start: int, data: bytes) -> None:
+        """Store ``data`` at ``start``, and have the extents tell of it."""
+        self.put(start, data)
+        self.extents.add(start, min(start + len(data), self.limit))
+
+    def agrees(self, start: int, data: bytes) -> bool:
+        """Whether ``data`` at ``start`` is what is here, as far as anything is."""
+        return all(
+            self._data[first:last] == data[first - start : last - start]
+            for first, last in self.extents.present(start, min(start + len(data), self.limit))
+        )
+
     def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
         """Store pieces of ``buffer`` one after the other, from ``offset`` on."""
         for position, length in zip(positions.tolist(), lengths.tolist(), strict=True):
@@ -63,23 +88,93 @@ class MemoryFile:
             offset += length
 
 
+class Headers:
+    """The versions of a dump header that came, the first one first.
+
+    A client sends its header once, or again the same. A piece that contradicts what is here
+    makes another version: nothing that came is lost, and which one counts is decided later.
+    """
+
+    def __init__(self) -> None:
+        self.versions = [MemoryFile(HEADER_SIZE)]
+        self.conflicts = Marks()
+
+    def take(self, start: int, data: bytes) -> bool:
+        """Store a piece of a header; False if there are too many versions to keep this one.
+
+        What goes on behind the end of a header is ignored, as a server does.
+        """
+        data = data[: max(0, HEADER_SIZE - start)]
+        for version in self.versions:
+            if version.agrees(start, data):
+                version.add(start, data)
+                return True
+        first = self.versions[0]
+        for begin, end in first.extents.present(start, start + len(data)):
+            self.conflicts.compare(begin, data[begin - start : end - start], first.read(begin, end))
+        if len(self.versions) == MAX_HEADERS:
+            return False
+        another = MemoryFile(HEADER_SIZE)
+        for begin, end in first.extents:
+            another.add(begin, first.read(begin, end))
+        another.add(start, data)
+        self.versions.append(another)
+        return True
+
+    @property
+    def size(self) -> int:
+        """How far a header goes of which anything came, in bytes."""
+        return max(version.extents.end for version in self.versions)
+
+    @property
+    def whole(self) -> list[bytes]:
+        """The versions of which all 512 bytes are here, right or wrong."""
+        return [data for data in map(bytes, self.versions) if len(data) == HEADER_SIZE]
+
+
 class Account:
     """One dump, from HERALD to FINISHED.
 
-    ``path`` is the HERALD's, undecoded and without its NUL. ``vmcore`` says which bytes
-    of the dump are here; whoever feeds the transfer stores them first and adds them then.
+    ``path`` is the HERALD's, undecoded and without its NUL. ``vmcore`` says which bytes of the
+    dump are here; whoever feeds the account stores them first and adds them then.
+    ``conflicts`` and ``key_conflicts`` are the bytes of the vmcore and of the key that came with
+    different values, ``stray`` those that were set aside because they lie far behind its end.
+    ``holes_known`` is false for a file of which nobody noted the holes. ``doubt`` says why some
+    of its bytes may be another dump's.
     """
 
-    __slots__ = ("_announced", "finished", "heralded", "kdh", "key", "path", "vmcore")
+    __slots__ = (
+        "_announced",
+        "_packed_as",
+        "conflicts",
+        "doubt",
+        "finished",
+        "headers",
+        "heralded",
+        "holes_known",
+        "key",
+        "key_conflicts",
+        "own",
+        "path",
+        "stray",
+        "vmcore",
+    )
 
     def __init__(self) -> None:
         self.heralded = False
         self.finished = False
+        self.holes_known = True
         self.path = b""
+        self.doubt = ""
         self.vmcore = Extents()
-        self.kdh = MemoryFile(HEADER_SIZE)
+        self.headers = Headers()
         self.key = MemoryFile(MAX_KEY_SIZE)
+        self.conflicts = Marks()
+        self.key_conflicts = Marks()
+        self.stray = Extents()
+        self.own: OwnLength | None = None
         self._announced = 0
+        self._packed_as: int | None = None
 
     def herald(self, path: bytes) -> None:
         """The client announced itself, with the path that it wants, if any."""
@@ -90,30 +185,111 @@ class Account:
         """The client sent bytes of the vmcore up to ``end``, be they here or not."""
         self._announced = max(self._announced, end)
 
+    def examine(self, read: Read) -> None:
+        """Look into the dump for what it says of its own length: to be called when no more comes.
+
+        ``read`` gives the bytes ``[start, end)`` as they are stored, or None; it is asked only
+        for bytes that are here. A compressed stream is followed to its end, which takes as long
+        as unpacking it, only where no header tells its length.
+        """
+
+        def known(start: int, end: int) -> bytes | None:
+            return read(start, end) if self.vmcore.covers(start, end) else None
+
+        self.own = self._packed_as = None
+        if self.encrypted:
+            return
+        magic = known(0, min(MAGIC_SIZE, self.vmcore.end))
+        self._packed_as = compression_number(magic) if magic else None
+        if self.sound_header is None or not self._packed_as:
+            self.own = own_length(known, self.vmcore.end)
+
+    # What is claimed
+
+    @property
+    def kdh(self) -> bytes:
+        """The header that counts, as it came; cut at its first hole if it did not come whole."""
+        counts = self._counting_header
+        return counts if counts is not None else bytes(self.headers.versions[0])
+
+    @property
+    def other_headers(self) -> list[bytes]:
+        """Whole headers that came and do not count."""
+        return [data for data in self.headers.whole if data != self._counting_header]
+
     @property
     def header(self) -> DumpHeader | None:
         """The dump header, decoded, when all of it is here: right or wrong."""
-        data = bytes(self.kdh)
-        return DumpHeader.unpack(data) if len(data) == HEADER_SIZE else None
+        counts = self._counting_header
+        return DumpHeader.unpack(counts) if counts is not None else None
 
     @property
-    def trusted_header(self) -> DumpHeader | None:
+    def sound_header(self) -> DumpHeader | None:
         """The dump header if its magic and parity hold: only then its numbers count."""
         header = self.header
         return header if header is not None and header.valid else None
 
     @property
-    def bytes_expected(self) -> int:
-        """The dump's length as its header has it, else as far as is known without one."""
-        header = self.trusted_header
-        if header is not None:
-            return header.dumplength
+    def header_problem(self) -> str:
+        """What is wrong with the dump header, in a few words; empty if nothing is."""
+        header, size = self.header, self.headers.size
+        if header is None:
+            return f"dump header of {size} bytes instead of {HEADER_SIZE}" if size else ""
+        if not header.magic_ok:
+            return "dump header with a wrong magic"
+        return "" if header.parity_ok else "dump header with a wrong parity"
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the dump came with a key, or has a sound header that tells of one."""
+        header = self.sound_header
+        return bool(self.key.extents.total or (header is not None and header.dumpkeysize))
+
+    @property
+    def compression(self) -> int:
+        """How the dump is compressed, by a sound header: 0 none, 1 gzip, 2 zstd."""
+        header = self.sound_header
+        return header.compression if header is not None else 0
+
+    @property
+    def conflicting_bytes(self) -> int:
+        """Bytes that came with different values: of the vmcore, the key and the header."""
+        return self.conflicts.total + self.key_conflicts.total + self.headers.conflicts.total
+
+    # What is true
+
+    @property
+    def end(self) -> int:
+        """One past the highest byte of the vmcore that was sent, be it here or not."""
         return max(self._announced, self.vmcore.end)
+
+    @property
+    def length(self) -> int | None:
+        """How long the dump is, without padding; None if that is not known.
+
+        Of two claims the one counts that ends where the bytes end; if neither does, that of the
+        dump itself. FINISHED stands in for a length where there is no other claim.
+        """
+        claims = self._claims()
+        for claim in claims:
+            if self._ends_at(claim):
+                return claim
+        if claims:
+            return claims[0]
+        ended = self.own is None and self.finished and self.end > 0
+        return self.end if ended else None
+
+    @property
+    def bytes_expected(self) -> int:
+        """How many bytes the vmcore ought to have, as far as that is known: its length, or up to
+        the highest byte that came where that is no padding."""
+        length = self.length
+        return length if length is not None and self.end <= length + self._padding else self._most
 
     @property
     def bytes_received(self) -> int:
         """How many of the expected bytes are here."""
-        return sum(end - start for start, end in self.vmcore.present(0, self.bytes_expected))
+        return total(self.vmcore.present(0, self.bytes_expected))
 
     @property
     def missing(self) -> list[Range]:
@@ -121,27 +297,146 @@ class Account:
         return list(self.vmcore.missing(0, self.bytes_expected))
 
     @property
-    def complete(self) -> bool:
-        """Whether every byte arrived.
-
-        FINISHED proves nothing (PROTOCOL.md: the kernel client's ack bitmap); it only
-        stands in for the length when there is no header to tell it.
-        """
-        whole = self.vmcore.covers(0, self.bytes_expected)
-        if self.trusted_header is not None:
-            return whole
-        return whole and self.finished and self.vmcore.total > 0
+    def surplus(self) -> int:
+        """How many bytes at the end of the vmcore are padding, and may be cut off: fewer than a
+        block, and of a compressed dump only, since there alone the header tells less than what
+        is sent."""
+        beyond = self.vmcore.end - self.bytes_expected
+        return beyond if self.compression and 0 < beyond <= self._padding else 0
 
     @property
-    def status(self) -> str:
-        """In a line, whether the dump is whole and what it lacks; an info file ends with it."""
-        if self.complete:
-            return COMPLETE
+    def complete(self) -> bool:
+        """Whether every byte arrived, and nothing contradicts that."""
+        return self.verdict.complete
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the dump is whole, and what speaks against it.
+
+        FINISHED proves nothing (PROTOCOL.md: the kernel client's ack bitmap).
+        """
+        lacking = list(self._lacking())
+        contradictions = list(self._contradictions())
+        if contradictions:
+            return Verdict(Kind.CONTRADICTED, "; ".join([*contradictions, *lacking]))
+        if lacking:
+            return Verdict(Kind.INCOMPLETE, "; ".join(lacking))
+        if self.length is None:
+            return Verdict(Kind.UNKNOWN, "no sound dump header came, its length is not known")
+        if not self.holes_known:
+            return Verdict(Kind.UNKNOWN, "nothing is known to be missing, but zeros may be holes")
+        return Verdict(Kind.COMPLETE)
+
+    def set_stray_aside(self) -> list[Range]:
+        """Take bytes that lie far behind the end of the dump out of its vmcore, and return their
+        ranges, which whoever stores the bytes is to keep elsewhere.
+
+        One forged message at a high offset would make a file of that size. It is stray only if
+        the dump's length is known, all that is missing between them is at least STRAY_GAP, and
+        what lies behind is little: else it is the length that is doubted.
+        """
+        length = min(self._claims(), default=None)
+        if length is None:
+            return []
+        stray = list(self.vmcore.present(length, self.vmcore.end))
+        if not stray or stray[0][0] - length < STRAY_GAP:
+            return []
+        if total(stray) > min(MAX_STRAY, total(self.vmcore.present(0, length))):
+            return []
+        for start, end in stray:
+            self.vmcore.remove(start, end)
+            self.stray.add(start, end)
+        self._announced = min(self._announced, max(length, self.vmcore.end))
+        return stray
+
+    @property
+    def _counting_header(self) -> bytes | None:
+        """Of several whole headers a sound one, if there is one; of several sound ones that which
+        fits what came."""
+        whole = self.headers.whole
+        sound = [data for data in whole if DumpHeader.unpack(data).valid]
+        if len(sound) > 1:
+            lengths = [DumpHeader.unpack(data).dumplength for data in sound]
+            own = self.own.length if self.own is not None else None
+            for data, length in zip(sound, lengths, strict=True):
+                if length == own or (own is None and self._fits(length, DumpHeader.unpack(data))):
+                    return data
+        return next(iter(sound or whole), None)
+
+    def _claims(self) -> list[int]:
+        """The lengths that are claimed: by the dump itself, by a sound header."""
+        header = self.sound_header
+        own = self.own.length if self.own is not None else None
+        told = header.dumplength if header is not None else None
+        return [claim for claim in (own, told) if claim is not None]
+
+    @property
+    def _most(self) -> int:
+        return max([self.end, *self._claims()])
+
+    @property
+    def _padding(self) -> int:
+        """How many bytes may follow the end of the dump."""
+        header = self.sound_header
+        if header is not None:
+            return _padding_of(header)
+        stream = self.own is not None and self.own.kind.endswith("stream")
+        return MAX_BLOCK - 1 if stream else 0
+
+    def _ends_at(self, length: int) -> bool:
+        return length <= self.end <= length + self._padding
+
+    def _fits(self, length: int, header: DumpHeader) -> bool:
+        return length <= self.end <= length + _padding_of(header)
+
+    def _lacking(self) -> Iterator[str]:
+        """What is missing of the dump, in words."""
         missing = self.missing
-        if missing:
-            count = sum(end - start for start, end in missing)
+        if not self.vmcore.total and self.length != 0:
+            yield "no data received"
+        elif missing:
             ranges = counted(len(missing), "range")
-            return f"{INCOMPLETE}{count} of {self.bytes_expected} bytes missing in {ranges}"
-        if not self.vmcore.total:
-            return f"{INCOMPLETE}no data received"
-        return f"{INCOMPLETE}{ENDLESS}"
+            yield f"{total(missing)} of {self.bytes_expected} bytes missing in {ranges}"
+        if self.header is None and self.header_problem:
+            yield self.header_problem
+        if self.own is not None and self.own.length is None:
+            yield f"its {self.own.kind} does not end"
+        if self.encrypted and not self._key_is_whole():
+            yield "its key is missing" if not self.key.extents.total else "its key is cut short"
+
+    def _key_is_whole(self) -> bool:
+        try:
+            DumpKey.unpack(bytes(self.key))
+        except DumpKeyError:
+            return False
+        return True
+
+    def _contradictions(self) -> Iterator[str]:
+        """What cannot all be true, in words."""
+        if self.doubt:
+            yield self.doubt
+        if self.header is not None and self.header_problem:
+            yield self.header_problem
+        sound = [data for data in self.headers.whole if DumpHeader.unpack(data).valid]
+        if len(sound) > 1:
+            yield f"{len(sound)} dump headers that differ"
+        header, own = self.sound_header, self.own
+        if header is not None and own is not None and own.length not in (None, header.dumplength):
+            told = counted(header.dumplength, "byte")
+            yield f"its header tells {told}, its {own.kind} {own.length}"
+        if header is not None and self._packed_as not in (None, header.compression):
+            told, found = header.compression_name, COMPRESSIONS[self._packed_as or 0]
+            yield f"its header tells compression {told}, its first bytes {found}"
+        length = self.length
+        if length is not None and self.end > length + self._padding:
+            yield f"{self.end - length} bytes came beyond its length of {length}"
+        if self.stray.total:
+            first = next(iter(self.stray))[0]
+            yield f"{counted(self.stray.total, 'stray byte')} set aside, the first at {first}"
+        if self.conflicting_bytes:
+            yield f"{counted(self.conflicting_bytes, 'byte')} came with different values"
+
+
+def _padding_of(header: DumpHeader) -> int:
+    """How many bytes may follow a dump of this header: fewer than a block, of a compressed one."""
+    return min(header.blocksize, MAX_BLOCK) - 1 if header.compression and header.blocksize else 0

@@ -18,9 +18,9 @@ from ..capture.pcap import Pcap
 from ..capture.pcapng import Pcapng
 from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
+from ..core.verdict import Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader, compression_number
-from ..kerneldump.info import INCOMPLETE
 from ..recovery.recoverer import RecoveredDump, Recoverer
 from ..store.dump_files import Published
 from ..store.mapfile import MapfileError, parse_mapfile
@@ -152,7 +152,8 @@ def _problem(missing: Sequence[Range], info: str) -> str:
         count = sum(end - start for start, end in missing)
         return f"{count} bytes missing in {counted(len(missing), 'range')}"
     status = info.splitlines()[-1] if info else ""
-    return status if status.startswith(INCOMPLETE) else ""
+    verdict = Verdict.from_line(status)
+    return status if verdict is not None and not verdict.complete else ""
 
 
 def is_capture(path: Path) -> bool:

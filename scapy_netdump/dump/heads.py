@@ -58,7 +58,7 @@ class Heads:
 
 def _found(account: Account, head: Head) -> FoundDump:
     """A dump as far as it is kept. NoDumpError if that is of no use."""
-    header = account.trusted_header
+    header = account.sound_header
     missing = account.missing
     if not account.vmcore.total:
         raise NoDumpError("nothing of it is here")
@@ -67,7 +67,7 @@ def _found(account: Account, head: Head) -> FoundDump:
     return FoundDump(
         name="vmcore",
         content=Held(head.present(), account.bytes_expected, missing),
-        kdh=bytes(account.kdh) if header is not None else b"",
+        kdh=account.kdh if header is not None else b"",
         key=bytes(account.key),
         compression=header.compression if header is not None else 0,
     )

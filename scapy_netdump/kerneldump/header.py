@@ -25,6 +25,7 @@ _SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 #: What compressed data begins with: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAGIC_SIZE = len(ZSTD_MAGIC)
 
 #: KERNELDUMP_COMP_* by that.
 _COMPRESSIONS = {GZIP_MAGIC: 1, ZSTD_MAGIC: 2}

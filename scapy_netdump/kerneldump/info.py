@@ -6,11 +6,6 @@ from collections.abc import Iterator
 from ..text import printable, utc_date
 from .header import DumpHeader
 
-#: How the last line of an info file begins: netdumpd's words.
-COMPLETE = "Dump complete"
-INCOMPLETE = "Dump incomplete: "
-RECEIVING = f"{INCOMPLETE}being received"
-
 
 def info_text(host: str, address: str, header: DumpHeader | None, last_line: str) -> str:
     """The text for a dump of `host` at `address`, ending in `last_line`.
@@ -39,10 +34,12 @@ def _items(header: DumpHeader) -> Iterator[tuple[str, object]]:
         yield "Header Magic Check", f"Fail: {header.magic}"
 
 
-def savecore_info_text(address: str, number: int, header: DumpHeader | None, last_line: str) -> str:
+def savecore_info_text(
+    address: str, number: int, header: DumpHeader | None, last_line: str, *, complete: bool
+) -> str:
     """The text as savecore(8) writes it, which crashinfo(8) reads, for dump ``number`` from
-    ``address``, ending in ``last_line``. The lines are those of printheader() in
-    sbin/savecore/savecore.c.
+    ``address``, ending in ``last_line``, which says whether the dump is ``complete``. The lines
+    are those of printheader() in sbin/savecore/savecore.c.
 
     Control characters are escaped as in netdumpd's. Only the line break within a
     version string stays, as crashinfo(8) compares it with those of kernels; what follows is
@@ -51,7 +48,7 @@ def savecore_info_text(address: str, number: int, header: DumpHeader | None, las
     lines = [f"Dump header from device: {address}"]
     if header is not None:
         lines += [f"  {name}: {value}" for name, value in _savecore_items(header)]
-    lines += [f"  Bounds: {number}", f"  Dump Status: {_dump_status(header, last_line)}", last_line]
+    lines += [f"  Bounds: {number}", f"  Dump Status: {_dump_status(header, complete)}", last_line]
     return "".join(f"{line}\n" for text in lines for line in _savecore_lines(text))
 
 
@@ -76,11 +73,11 @@ def _savecore_items(header: DumpHeader) -> Iterator[tuple[str, object]]:
     yield "Dump Parity", header.parity
 
 
-def _dump_status(header: DumpHeader | None, last_line: str) -> str:
+def _dump_status(header: DumpHeader | None, complete: bool) -> str:
     """savecore's word for it: "good" are dumps that are whole, "bad" those whose header is not."""
     if header is not None and not header.valid:
         return "bad"
-    return "good" if last_line == COMPLETE and header is not None else "unknown"
+    return "good" if complete and header is not None else "unknown"
 
 
 def info_values(text: str) -> dict[str, str]:

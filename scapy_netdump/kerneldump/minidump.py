@@ -152,9 +152,23 @@ class Minidump:
             values=values,
         )
 
+    @property
+    def bitmap_at(self) -> int:
+        """Where the page bitmap begins."""
+        parts = self._parts()
+        return sum(parts[name] for name in ("header", "message buffer", "dump_avail"))
+
+    @property
+    def pages_at(self) -> int:
+        """Where the memory pages begin."""
+        return sum(self._parts().values())
+
     def regions(self, length: int) -> list[Region]:
-        """The parts of a dump of ``length`` bytes, one behind the other, each rounded up to
-        whole pages."""
+        """The parts of a dump of ``length`` bytes, one behind the other."""
+        return in_a_row(self._parts(), "memory pages", length)
+
+    def _parts(self) -> dict[str, int]:
+        """What stands before the memory pages: the size of each, rounded up to whole pages."""
         sizes = {
             "header": self.page,
             "message buffer": self.msgbufsize,
@@ -162,5 +176,4 @@ class Minidump:
             "page bitmap": self.bitmapsize,
             "page tables": self.tablesize,
         }
-        rounded = {name: -(-size // self.page) * self.page for name, size in sizes.items()}
-        return in_a_row(rounded, "memory pages", length)
+        return {name: -(-size // self.page) * self.page for name, size in sizes.items()}

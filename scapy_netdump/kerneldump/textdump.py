@@ -7,7 +7,7 @@ from __future__ import annotations
 
 BLOCK = 512  # TEXTDUMP_BLOCKSIZE in sys/ddb/ddb.h
 _USTAR_AT, _USTAR = 257, b"ustar"
-_SIZE_AT = 124  # in octal digits
+_SIZE_AT, _SIZE_DIGITS = 124, 11  # octal
 
 #: Textdumps are some hundred kilobytes; what claims to be larger is none. Bytes.
 MAX_SIZE = 1 << 28
@@ -31,5 +31,13 @@ def forward(data: bytes) -> bytes:
     return b"".join(reversed(list(blocks)))
 
 
+def member_size(header: bytes) -> int | None:
+    """The bytes of the file whose header this block is; None if it is no header."""
+    digits = header[_SIZE_AT : _SIZE_AT + _SIZE_DIGITS].strip(b" \0")
+    if not is_textdump(header) or digits.strip(b"01234567"):
+        return None
+    return int(digits or b"0", 8)
+
+
 def _is_empty(header: bytes) -> bool:
-    return not header[_SIZE_AT : _SIZE_AT + 11].strip(b"0 \0")
+    return not member_size(header)

@@ -118,7 +118,7 @@ class Filing:
         if self._into:
             _withdraw(files)
             raise RefusedError(told)
-        published = files.publish(dump.account, dump.account.status)
+        published = files.publish(dump.account, dump.account.verdict)
         note = f"{told}; this one is {published.info}" if told else ""
         return Filed(dump.account, published, None, note)
 
@@ -149,7 +149,7 @@ class Filing:
         """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
         may be continued."""
         if kept.complete:
-            same = kept.header is not None and kept.kdh == bytes(fresh.kdh)
+            same = kept.header is not None and kept.kdh == fresh.kdh
             return (
                 f"{kept.path}: is complete already, nothing to fill" if same or self._into else ""
             )
@@ -168,7 +168,7 @@ class Filing:
             if difference is not None:
                 return None, f"{kept.path}: not continued, {difference}"
             continued = continue_dump(sources, self._prefer)
-            dump.differing.update(sources.differing)
+            dump.account.conflicts.update(sources.differing)
             return continued, ""
 
 

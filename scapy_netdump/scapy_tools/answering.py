@@ -153,7 +153,9 @@ class Netdump_am(AnsweringMachine[Packet]):
 
     def _settle(self) -> None:
         """Do what the receiver says is to be done."""
-        events, closings, gone = self.receiver.take()
+        events, closings, moved, gone = self.receiver.take()
+        successors = dict(moved)
+        self.sessions = {port: successors.get(old, old) for port, old in self.sessions.items()}
         for port in [p for p, session in self.sessions.items() if session in gone]:
             del self.sessions[port]
             self.socket.close_port(port)

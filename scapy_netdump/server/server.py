@@ -257,7 +257,7 @@ class Server:
         address = herald.peer[0]
         if (
             self._lookups is None
-            or self._receiver.expects(herald.peer)
+            or self._receiver.waiting(herald.peer) is not None
             or not self._options.limits.allows(address)
         ):
             return False
@@ -270,6 +270,7 @@ class Server:
                 self._answer(herald, now)
 
     def _answer(self, herald: _Herald, now: float) -> None:
+        self._take_waiting(herald, now)
         answer = self._receiver.herald(herald.peer, herald.local, herald.data, now)
         if answer is not None:
             session, ack = answer
@@ -278,6 +279,14 @@ class Server:
                 data_socket.send(ack, None)
                 self._tap_acks(data_socket, herald.peer, ack)
         self._settle(now)
+
+    def _take_waiting(self, herald: _Herald, now: float) -> None:
+        """Take what waits on the sockets that an earlier HERALD of this client led to: if it is
+        data, this HERALD begins another dump."""
+        session = self._receiver.waiting(herald.peer)
+        if session is not None:
+            for data_socket in list(self._data.get(session, {}).values()):
+                self._on_data(session, data_socket, now)
 
     def _socket_for(self, session: Session, herald: _Herald, now: float) -> DataSocket | None:
         """The socket that answers a HERALD, and that the rest of the dump comes to.
@@ -314,11 +323,16 @@ class Server:
         """Do what the receiver says is to be done."""
         if not self._receiver.busy:
             return
-        events, closings, gone = self._receiver.take()
+        events, closings, moved, gone = self._receiver.take()
         for closing in closings:
             filing = self._filers.submit(closing.run, now)
             self._filing.append(filing)
             filing.add_done_callback(self._wake)
+        for old, session in moved:
+            sockets = self._data.setdefault(session, {})
+            for (local, connected), data_socket in self._data.pop(old, {}).items():
+                sockets[f"{local} of dump {old.number}", connected] = data_socket
+                self._calls[data_socket.fileno()] = partial(self._on_data, session, data_socket)
         for session in gone:
             for data_socket in self._data.pop(session, {}).values():
                 self._unwatch(data_socket)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..kerneldump.info import INCOMPLETE, RECEIVING
+from ..core.verdict import Kind, Verdict
 from .directory import Directory
 from .dump_files import PART
 from .listing import dump_name
@@ -61,10 +61,12 @@ def _content(directory: Directory, info: str) -> tuple[bytes, bytes]:
 def _ended(directory: Directory, info: str, last: bytes) -> str:
     """What an info file is to end with, if nobody receives the dump that it says somebody
     does; nothing if all is well."""
-    begun = RECEIVING.encode()
+    begun = Verdict.from_line(last.decode(errors="backslashreplace"))
     dump = dump_name(info)
     # that of a recovery has nothing behind these words, and no lock
-    if dump is None or not last.startswith(begun) or last == begun or directory.locked(info):
+    if dump is None or begun is None or not begun.is_receiving:
+        return ""
+    if begun == Verdict.receiving() or directory.locked(info):
         return ""
     part = f"vmcore.{dump.host}.{dump.number}{PART}"
     vmcore = dump._replace(kind="vmcore")
@@ -75,4 +77,4 @@ def _ended(directory: Directory, info: str, last: bytes) -> str:
         if (status := directory.stat(name)) is not None
     ]
     what = ", ".join(found) + ", holes are not known" if found else "no data received"
-    return f"{INCOMPLETE}the server ended while it received this; {what}"
+    return str(Verdict(Kind.INCOMPLETE, f"the server ended while it received this; {what}"))

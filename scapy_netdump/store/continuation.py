@@ -22,14 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.account import Account
-from ..core.extents import Extents, Range
+from ..core.extents import Extents, Range, pieces
 from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH
 from .dump_files import MODES, Published, vmcore_suffix
 from .mapfile import mapfile_text
-from .two_sources import TwoSources, pieces
+from .two_sources import TwoSources
 
 #: Where zeros may be holes, ranges that are told apart at most; beyond them a window with any
 #: zero counts as missing.
@@ -145,9 +145,9 @@ class _Continuation:
             directory.rename(kept.vmcore, vmcore)
         if kept.map not in (None, map_):
             directory.unlink(str(kept.map))
-        kdh = self._save("kdh", MODES[KDH], kept.kdh, bytes(account.kdh))
+        kdh = self._save("kdh", MODES[KDH], kept.kdh, account.kdh)
         key = self._save("key", MODES[EKCD_KEY], kept.key, bytes(account.key))
-        text = kept.names.info(kept.number, account.header, account.status)
+        text = kept.names.info(kept.number, account.header, account.verdict)
         directory.replace(kept.info, text.encode())
         if not missing:
             directory.unlink(map_)

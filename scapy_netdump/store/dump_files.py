@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.account import Account
+from ..core.verdict import Verdict
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import RECEIVING
 from .directory import Directory
 from .mapfile import mapfile_text
 from .names import KINDS as KINDS
 from .names import MAX_DUMPS_OF_HOST as MAX_DUMPS_OF_HOST
+from .names import OTHER, Names
 from .names import PART as PART
-from .names import Names
-
-#: The last line of an info file while nothing else is known.
 
 #: netdumpd's modes. A key may not even be written to by its owner.
 MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
+
+
+_RECEIVING = Verdict.receiving()
 
 
 class HostFullError(StoreError):
@@ -44,6 +45,8 @@ class Published:
     key: Path | None = None
     vmcore: Path | None = None
     map: Path | None = None
+    other: Path | None = None
+    kdh_other: Path | None = None
 
     def as_dict(self) -> dict[str, str | None]:
         """The paths as text, as JSON takes them."""
@@ -55,14 +58,14 @@ def reserve(
     directory: Directory,
     host: str,
     address: str,
-    status: str = RECEIVING,
+    verdict: Verdict = _RECEIVING,
     *,
     live: bool = False,
     naming: type[Names] = Names,
 ) -> DumpFiles:
     """Take the next free number for a dump of ``host``, which came from ``address``.
 
-    An info file that ends with ``status`` holds the number from now on. A ``live`` dump may
+    An info file that ends with ``verdict`` holds the number from now on. A ``live`` dump may
     come to nothing: it is counted with its first byte, and the info file stays locked
     (directory.py) until the files are released. StoreError if they cannot be written.
     """
@@ -70,7 +73,7 @@ def reserve(
     try:
         for number in _numbers(directory, names):
             files = DumpFiles(directory, names, number)
-            if files.begin(status, live):
+            if files.begin(verdict, live):
                 if not live:
                     files.count()
                 return files
@@ -100,14 +103,8 @@ def _bounds(directory: Directory, names: Names) -> int:
 
 def vmcore_suffix(account: Account) -> str:
     """What the name of a vmcore ends in for its compression, if a sound header tells one."""
-    header = account.trusted_header
+    header = account.sound_header
     return header.suffix if header is not None else ""
-
-
-def is_encrypted(account: Account) -> bool:
-    """Whether a dump came with a key, or has a sound header that tells of one."""
-    header = account.trusted_header
-    return bool(account.key.extents.total or (header is not None and header.dumpkeysize))
 
 
 class DumpFiles:
@@ -120,13 +117,15 @@ class DumpFiles:
         self.number = number
         self.info = self._name("info")
         self.part = self._name("vmcore", PART)
+        self.other = self._name("other")
+        self._has_other = False
         self._lock: int | None = None
         self._counted = False
         self._created: set[int] = set()
 
-    def begin(self, status: str, lock: bool) -> bool:
+    def begin(self, verdict: Verdict, lock: bool) -> bool:
         """Create the info file; False if there is one already."""
-        text = self.names.info(self.number, None, status)
+        text = self.names.info(self.number, None, verdict)
         try:
             self._lock = self.directory.save_locked(self.info, text.encode())
         except FileExistsError:
@@ -142,6 +141,14 @@ class DumpFiles:
         self._created.add(kind)
         return descriptor
 
+    def create_other(self) -> int:
+        """A descriptor of a new file for second versions of bytes: netdump messages, one behind
+        the other."""
+        self.count()
+        descriptor = self.directory.create(self.other, MODES[VMCORE])
+        self._has_other = True
+        return descriptor
+
     def path(self, kind: int) -> Path:
         """Where what comes in messages of a type is kept while the dump is not over."""
         names = {VMCORE: self.part, KDH: self._name("kdh"), EKCD_KEY: self._name("key")}
@@ -154,26 +161,29 @@ class DumpFiles:
             self.directory.replace(self.names.bounds, f"{self.number + 1}\n".encode())
             self._counted = True
 
-    def show(self, header: DumpHeader | None, status: str) -> None:
-        """Make the info file tell of ``header``, and end with ``status``."""
-        text = self.names.info(self.number, header, status).encode()
+    def show(self, header: DumpHeader | None, verdict: Verdict) -> None:
+        """Make the info file tell of ``header``, and end with ``verdict``."""
+        text = self.names.info(self.number, header, verdict).encode()
         if self._lock is None:
             self.directory.replace(self.info, text)
         else:
             held, self._lock = self._lock, self.directory.replace_locked(self.info, text)
             os.close(held)
 
-    def publish(self, account: Account, status: str) -> Published:
+    def publish(self, account: Account, verdict: Verdict) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
 
         The vmcore is renamed after all that tells of its holes is in place.
         """
         try:
             self.count()
-            kdh = self._save(KDH, bytes(account.kdh))
+            kdh = self._save(KDH, account.kdh)
+            if kdh is not None and account.other_headers:
+                self.directory.replace(kdh, account.kdh)
+            kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))
             vmcore, map_ = self._publish_vmcore(account)
-            self.show(account.header, status)
+            self.show(account.header, verdict)
             if account.finished:
                 for link in self.names.stale_links():
                     self.directory.unlink(link)
@@ -182,7 +192,8 @@ class DumpFiles:
                     self.directory.point(link, target)
         except OSError as error:
             raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
-        names = (self.info, kdh, key, vmcore, map_)
+        other = self.other if self._has_other else None
+        names = (self.info, kdh, key, vmcore, map_, other, kdh_other)
         return Published(*(self.directory.path / name if name else None for name in names))
 
     def discard(self) -> None:
@@ -206,15 +217,22 @@ class DumpFiles:
         self.directory.save(name, data, MODES[kind])
         return name
 
+    def _save_other_headers(self, account: Account) -> str | None:
+        """Store the headers that came and do not count, one behind the other."""
+        if not account.other_headers:
+            return None
+        name = self._name("kdh", OTHER)
+        self.directory.save(name, b"".join(account.other_headers), MODES[KDH])
+        return name
+
     def _publish_vmcore(self, account: Account) -> tuple[str | None, str | None]:
         if not account.vmcore.total:
             if VMCORE in self._created:
                 self.directory.unlink(self.part)
             return None, None
         suffix = vmcore_suffix(account)
-        if suffix and account.vmcore.end > account.bytes_expected:
-            self.directory.truncate(self.part, account.bytes_expected)  # padding to the block
-        vmcore = self.names.vmcore(self.number, is_encrypted(account), suffix)
+        self.directory.truncate(self.part, account.vmcore.end - account.surplus)
+        vmcore = self.names.vmcore(self.number, account.encrypted, suffix)
         map_ = None
         missing = account.missing
         if missing:

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..core.account import ENDLESS, MAX_KEY_SIZE, Account
+from ..core.account import MAX_KEY_SIZE, Account
 from ..core.extents import Extents
+from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import COMPLETE, info_values
+from ..kerneldump.info import info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
 from .names import PART, STORED_NAME, Names, SavecoreNames
@@ -54,7 +55,7 @@ class KeptDump:
     map: str | None = None
     kdh: bytes = b""
     key: bytes = b""
-    status: str = ""
+    verdict: Verdict | None = None
     values: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -86,7 +87,7 @@ class KeptDump:
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        if self.map is None and self.status == COMPLETE:
+        if self.map is None and self.verdict is not None and self.verdict.complete:
             return self.present is not None
         return self.present is not None and self.account(self.present).complete
 
@@ -99,9 +100,8 @@ class KeptDump:
         )
         for start, end in present:
             account.vmcore.add(start, end)
-        for file, data in ((account.kdh, self.kdh), (account.key, self.key)):
-            file.put(0, data)
-            file.extents.add(0, min(len(data), file.limit))
+        account.headers.take(0, self.kdh)
+        account.key.add(0, self.key)
         account.announce(self.size)
         return account
 
@@ -147,7 +147,7 @@ def _load(directory: Directory, name: KeptName) -> KeptDump:
         directory, names, number, vmcore, None, status.st_size if status else 0, map_,
         _read(directory, names.of("kdh", number), HEADER_SIZE),
         _read(directory, names.of("key", number), MAX_KEY_SIZE),
-        lines[-1] if lines else "",
+        Verdict.from_line(lines[-1]) if lines else None,
         info_values("\n".join(lines)),
     )  # fmt: skip
     kept.present = _present(kept)
@@ -177,8 +177,9 @@ def _present(kept: KeptDump) -> Extents | None:
         kept.size = end
         return here
     netdumpds = not kept.kdh and "Architecture" in kept.values
-    whole = kept.status == COMPLETE and not netdumpds
-    if kept.vmcore.endswith(PART) or not (whole or kept.status.endswith(ENDLESS)):
+    verdict = kept.verdict
+    noted = verdict is not None and verdict.kind in (Kind.COMPLETE, Kind.UNKNOWN)
+    if kept.vmcore.endswith(PART) or netdumpds or not noted:
         return None
     here.add(0, kept.size)
     return here

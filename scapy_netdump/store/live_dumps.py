@@ -21,12 +21,12 @@ from functools import partial
 from pathlib import Path
 
 from ..core.account import Account
+from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..formats import VMCORE
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import COMPLETE, INCOMPLETE, RECEIVING
 from ..text import printable
-from ..wire import Buffer
+from ..wire import Buffer, header
 from .abandoned import mark_abandoned
 from .directory import Directory
 from .dump_files import DumpFiles, Published, reserve
@@ -41,9 +41,10 @@ _MAX_PIECES = os.sysconf("SC_IOV_MAX")
 _SOME = 1 << 20
 
 
-def _receiving(status: str, count: int) -> str:
-    """The last line of an info file; true also when more has come since."""
-    return f"{status}; at least {count} bytes of the vmcore are here"
+def _receiving(verdict: Verdict, count: int) -> Verdict:
+    """What is true of a dump, also when more has come since."""
+    at_least = f"at least {count} bytes of the vmcore are here"
+    return Verdict(verdict.kind, f"{verdict.reason}; {at_least}")
 
 
 class LiveDumps:
@@ -112,7 +113,7 @@ class LiveDumps:
             space = FreeSpace(directory, self._min_free)
             if not directory.made:
                 self._tidy(directory)
-            files = reserve(directory, host, client, _receiving(RECEIVING, 0), live=True)
+            files = reserve(directory, host, client, _receiving(Verdict.receiving(), 0), live=True)
         except BaseException:
             directory.close()
             discarded()
@@ -160,8 +161,9 @@ class LiveDump:
         self._discarded = discarded
         self._completed = completed
         self._descriptors: dict[int, int] = {}
+        self._other: int | None = None
         self._header: DumpHeader | None = None
-        self._status = RECEIVING
+        self._verdict = Verdict.receiving()
         self._count = 0
         self._told = 0
 
@@ -198,19 +200,31 @@ class LiveDump:
                 data = os.pread(self._descriptors[kind], end - start, start)
         return data.ljust(end - start, b"\0")
 
-    def update(self, account: Account, status: str) -> None:
-        """Make the info file say what is known: ``status``, and how much is here."""
-        self._header, self._status = account.header, status
+    def keep_other(self, kind: int, offset: int, data: Buffer) -> None:
+        """Store a second version of bytes as the message that it came in, without its number."""
+        message = header(kind, 0, offset, len(data)) + bytes(data)
+        with self._store_error("written"):
+            if self._other is None:
+                self._other = self._files.create_other()
+            self._space.take(len(message))
+            view = memoryview(message)
+            while view:
+                view = view[os.write(self._other, view) :]
+
+    def update(self, account: Account, verdict: Verdict) -> None:
+        """Make the info file say what is known: ``verdict``, and how much is here."""
+        self._header, self._verdict = account.header, verdict
         with self._store_error("written"):
             self._show()
 
     def sync(self) -> None:
         """Wait until the disk has everything. Slow."""
         with self._store_error("written"):
-            for descriptor in self._descriptors.values():
-                os.fsync(descriptor)
+            for descriptor in (*self._descriptors.values(), self._other):
+                if descriptor is not None:
+                    os.fsync(descriptor)
 
-    def finish(self, account: Account, status: str) -> Published:
+    def finish(self, account: Account, verdict: Verdict) -> Published:
         """Give the files their final names, and the info file its last line.
 
         What a write that failed left behind the dump's last byte is cut off. When this
@@ -219,17 +233,16 @@ class LiveDump:
         files = self._files
         try:
             with self._store_error("written"):
-                if VMCORE in self._descriptors:
-                    os.ftruncate(self._descriptors[VMCORE], account.vmcore.end)
-                published = files.publish(account, status)
+                published = files.publish(account, verdict)
                 small = (published.info, published.map)
                 files.directory.sync(*(path.name for path in small if path is not None))
         except StoreError as error:
             with contextlib.suppress(OSError):
-                files.show(account.header, f"{INCOMPLETE}could not be filed: {error}")
+                unfiled = Verdict(Kind.INCOMPLETE, f"could not be filed: {error}")
+                files.show(account.header, unfiled)
             raise
         else:
-            if status == COMPLETE:
+            if verdict.complete:
                 self._completed(files)
             return published
         finally:
@@ -246,11 +259,14 @@ class LiveDump:
 
     def _show(self) -> None:
         self._told = self._count
-        self._files.show(self._header, _receiving(self._status, self._count))
+        self._files.show(self._header, _receiving(self._verdict, self._count))
 
     def _close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
+        if self._other is not None:
+            os.close(self._other)
+            self._other = None
         self._files.release()
         self._files.directory.close()
 

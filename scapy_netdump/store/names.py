@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from ..core.verdict import Verdict
 from ..kerneldump.header import DumpHeader
 from ..kerneldump.info import info_text, savecore_info_text
 
 #: What the names of a dump's files begin with, as a regular expression.
-KINDS = "info|kdh|key|vmcore|vmcore_encrypted"
+KINDS = "info|kdh|key|vmcore|vmcore_encrypted|other"
 
 #: What the name of a vmcore ends in while bytes are still to come.
 PART = ".part"
+
+#: What the name of a file ends in that holds the dump headers which do not count.
+OTHER = ".other"
 
 #: netdumpd numbers the dumps of a host below this.
 MAX_DUMPS_OF_HOST = 1024
@@ -24,7 +28,7 @@ MAX_DUMPS_OF_HOST = 1024
 #: savecore(8) reads five characters of its bounds file.
 _MAX_DUMPS_OF_SAVECORE = 100_000
 
-_ENDS = r"(?P<suffix>\.gz|\.zst)?(?P<end>\.map|\.part)?"
+_ENDS = r"(?P<suffix>\.gz|\.zst)?(?P<end>\.map|\.part|\.other)?"
 
 #: A file of a dump, by whichever of the names below: kind, host if it has one, number, suffix of
 #: compressed ones, and what it ends in if it is the mapfile or still being written.
@@ -61,9 +65,9 @@ class Names:
         match = self._pattern.match(name)
         return int(match[1]) if match else None
 
-    def info(self, number: int, header: DumpHeader | None, status: str) -> str:
-        """The text of an info file that ends with ``status``."""
-        return info_text(self.host, self.address, header, status)
+    def info(self, number: int, header: DumpHeader | None, verdict: Verdict) -> str:
+        """The text of an info file that ends with ``verdict``."""
+        return info_text(self.host, self.address, header, str(verdict))
 
     def links(
         self, info: str, key: str | None, vmcore: str | None, suffix: str
@@ -102,9 +106,11 @@ class SavecoreNames(Names):
         """What a vmcore is called when no more comes; ``suffix`` tells its compression."""
         return super().vmcore(number, encrypted, "" if encrypted else suffix)
 
-    def info(self, number: int, header: DumpHeader | None, status: str) -> str:
-        """The text of an info file that ends with ``status``."""
-        return savecore_info_text(self.address, number, header, status)
+    def info(self, number: int, header: DumpHeader | None, verdict: Verdict) -> str:
+        """The text of an info file that ends with ``verdict``."""
+        return savecore_info_text(
+            self.address, number, header, str(verdict), complete=verdict.complete
+        )
 
     def links(
         self, info: str, key: str | None, vmcore: str | None, suffix: str

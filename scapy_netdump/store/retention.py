@@ -6,12 +6,10 @@ Imports its neighbours and the package's errors.
 
 from __future__ import annotations
 
+from ..core.verdict import Verdict
 from ..errors import StoreError
-from ..kerneldump.info import COMPLETE
 from .directory import Directory
 from .listing import dump_name
-
-#: The last line of the info file of a dump that is whole (Account.status).
 
 #: An info file is shorter than this, whatever a header holds: each byte escaped is four.
 INFO_SIZE = 1 << 14
@@ -65,7 +63,9 @@ def _complete(directory: Directory, files: dict[str, list[str]]) -> bool:
         lines = directory.read(files["info"][0], INFO_SIZE).splitlines()
     except FileNotFoundError:  # another thread is removing it
         return False
-    return lines[-1:] == [COMPLETE.encode()]
+    last = lines[-1].decode(errors="replace") if lines else ""
+    verdict = Verdict.from_line(last)
+    return verdict is not None and verdict.complete
 
 
 def _age(directory: Directory, info: str, number: int) -> tuple[int, int]:

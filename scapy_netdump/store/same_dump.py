@@ -39,8 +39,8 @@ def _is_received(kept: KeptDump) -> bool:
 
 
 def _unlike_header(sources: TwoSources) -> str | None:
-    mine, header = sources.kept.header, sources.fresh.trusted_header
-    if mine is not None and header is not None and sources.kept.kdh != bytes(sources.fresh.kdh):
+    mine, header = sources.kept.header, sources.fresh.sound_header
+    if mine is not None and header is not None and sources.kept.kdh != sources.fresh.kdh:
         return f"another dump: {_difference(mine.as_dict(), header.as_dict())}"
     if mine is None and header is not None:
         told = sources.kept.values
@@ -66,7 +66,7 @@ def _unlike_bytes(sources: TwoSources) -> str | None:
     if not sources.fresh.vmcore.total:
         return "there are no bytes of a vmcore to continue it with"
     agreeing = _compare(sources)
-    if sources.kept.header is not None and sources.fresh.trusted_header is not None:
+    if sources.kept.header is not None and sources.fresh.sound_header is not None:
         if sources.differing.total > agreeing:
             return f"its header is the same, but {_bytes(sources)} differ"
         return None  # all 512 bytes are the same, and with them the time of the panic
@@ -87,7 +87,7 @@ def _bytes(sources: TwoSources) -> str:
 def _too_long(sources: TwoSources) -> str | None:
     """Why one goes on where the other has its end, if it does."""
     kept = sources.kept
-    mine, header = kept.header, sources.fresh.trusted_header
+    mine, header = kept.header, sources.fresh.sound_header
     for known, end in ((mine, sources.fresh.vmcore.end), (header, kept.size)):
         if known is None:
             continue
@@ -108,7 +108,7 @@ def _compare(sources: TwoSources) -> int:
         if sources.kept.present is None:
             differs &= known
         if differs.any():
-            sources.differing.add(start, differs)
+            sources.differing.compare(start, old.tobytes(), np.where(differs, new, old).tobytes())
     return agreeing
 
 

@@ -13,14 +13,10 @@ from contextlib import ExitStack
 import numpy as np
 
 from ..core.account import Account
-from ..core.extents import Extents, Range
-from ..core.marks import Marks
+from ..core.extents import Extents, Marks, Range, pieces
 from ..core.observing.batch import Bytes
-from .dump_files import is_encrypted, vmcore_suffix
+from .dump_files import vmcore_suffix
 from .kept_dumps import KeptDump, UnreadableError
-
-#: Bytes looked at at once.
-_WINDOW = 1 << 20
 
 
 class TwoSources:
@@ -68,8 +64,8 @@ class TwoSources:
         account = self.kept.account(present)
         account.finished |= fresh.finished
         account.path = fresh.path
-        if fresh.trusted_header is not None or len(bytes(fresh.kdh)) > len(self.kept.kdh):
-            account.kdh = fresh.kdh
+        if fresh.sound_header is not None or len(fresh.kdh) > len(self.kept.kdh):
+            account.headers = fresh.headers
         if len(bytes(fresh.key)) > len(self.kept.key):
             account.key = fresh.key
         account.announce(fresh.bytes_expected)
@@ -78,7 +74,7 @@ class TwoSources:
     def name(self, account: Account) -> str:
         """What the vmcore is to be called."""
         kept = self.kept
-        encrypted = is_encrypted(account) or kept.vmcore.startswith("vmcore_encrypted")
+        encrypted = account.encrypted or kept.vmcore.startswith("vmcore_encrypted")
         return kept.names.vmcore(kept.number, encrypted, vmcore_suffix(account))
 
     def _opened(self, name: str, flags: int) -> int:
@@ -89,11 +85,3 @@ class TwoSources:
             raise UnreadableError(f"{error.filename}: cannot be read: {error.strerror}") from None
         self._files.callback(os.close, descriptor)
         return descriptor
-
-
-def pieces(start: int, end: int) -> Iterator[Range]:
-    """A range in parts that fit into memory."""
-    while start < end:
-        stop = min(end, start + _WINDOW)
-        yield start, stop
-        start = stop

@@ -17,10 +17,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-import numpy as np
-
-from ..extents import Extents
-from ..marks import Marks
+from ..extents import Extents, Marks
 from .acks import AckHistory, Sent, SentHistory
 
 #: Undecided copies kept of a file; beyond them the oldest is given up.
@@ -48,14 +45,15 @@ class _Copy(NamedTuple):
 
 
 class Disputes:
-    """Keeps the account of one file's bytes that were seen with different values: they are
-    ``differing``."""
+    """Notes one file's bytes that were seen with different values in ``differing``, and decides
+    which are kept."""
 
     def __init__(
         self,
         overwrite: Callable[[int, bytes], None],
         sent: SentHistory,
         acks: AckHistory,
+        differing: Marks,
         prefer: Prefer,
     ) -> None:
         """``overwrite`` stores data at a place in the file, over what is there."""
@@ -63,7 +61,7 @@ class Disputes:
         self._sent = sent
         self._acks = acks
         self._prefer = prefer
-        self.differing = Marks()
+        self._differing = differing
         self._disputed = Extents()
         self._settled = Extents()  # the part of _disputed about which nothing is open
         self._copies: deque[_Copy] = deque(maxlen=MAX_COPIES)
@@ -73,8 +71,7 @@ class Disputes:
         """Take note of a copy of the stored bytes ``held``, which begin at ``start``."""
         end = start + len(data)
         if data != held:
-            differs = np.frombuffer(data, np.uint8) != np.frombuffer(held, np.uint8)
-            self.differing.add(start, differs)
+            self._differing.compare(start, data, held)
             if self._prefer is Prefer.LAST:
                 self._overwrite(start, data)
             if self._prefer is not Prefer.ACKED:

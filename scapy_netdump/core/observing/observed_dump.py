@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from ... import formats
 from ..account import Account
-from ..marks import Marks
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
 from .heralds import Herald, Peer
-from .messages import MAX_OFFSET, Acks, Messages
+from .messages import MAX_OFFSET, Acks, Messages, payload
 from .observed_file import ObservedFile
 
 
@@ -41,27 +40,19 @@ class ObservedDump:
     def store_in(self, storage: Storage, prefer: Prefer) -> None:
         """Tell where the vmcore's bytes go, and which of different ones are kept; to be called
         before any data is taken."""
-        vmcore = self.account.vmcore
-        acks = self._acks
-        self._files[formats.VMCORE] = ObservedFile(storage, vmcore, MAX_OFFSET, acks, prefer)
-        small = ((formats.KDH, self.account.kdh), (formats.EKCD_KEY, self.account.key))
-        for kind, file in small:
-            self._files[kind] = ObservedFile(file, file.extents, file.limit, acks, prefer)
+        account, acks = self.account, self._acks
+        self._files[formats.VMCORE] = ObservedFile(
+            storage, account.vmcore, MAX_OFFSET, acks, account.conflicts, prefer
+        )
+        key = account.key
+        self._files[formats.EKCD_KEY] = ObservedFile(
+            key, key.extents, key.limit, acks, account.key_conflicts, prefer
+        )
 
     @property
     def retransmitted(self) -> int:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
-
-    @property
-    def differing(self) -> Marks:
-        """The bytes of the vmcore that were seen with different values."""
-        return self._files[formats.VMCORE].differing
-
-    @property
-    def conflicting_bytes(self) -> int:
-        """Bytes of the files that were seen with different values."""
-        return sum(file.conflicting_bytes for file in self._files.values())
 
     def announced_as(self, seqno: int, path: bytes) -> bool:
         """Whether this dump's HERALD is known, and said this."""
@@ -103,7 +94,22 @@ class ObservedDump:
         if kind == formats.VMCORE:
             sent_end = messages.sent_end[messages.sent_end > messages.start]
             self.account.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
-        self._files[kind].take(turn, buffer, messages)
+        if kind == formats.KDH:
+            self._header(buffer, messages)
+        else:
+            self._files[kind].take(turn, buffer, messages)
+
+    def _header(self, buffer: Bytes, messages: Messages) -> None:
+        """Take pieces of the dump header; each version of it is kept."""
+        headers = self.account.headers
+        for row, start in enumerate(messages.start.tolist()):
+            data = payload(buffer, messages, row)
+            repeated = any(
+                version.extents.covers(start, start + len(data)) and version.agrees(start, data)
+                for version in headers.versions
+            )
+            self._markers_resent += repeated
+            headers.take(start, data)
 
     def acked(self, acks: Acks) -> None:
         """Take acks to this dump's client."""

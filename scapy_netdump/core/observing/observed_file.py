@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..extents import Extents
-from ..marks import Marks
+from ..extents import Extents, Marks
 from .acks import AckHistory, Sent, SentHistory
 from .batch import Bytes, Ints, Mask, Storage
 from .disputes import Disputes, Prefer
@@ -27,6 +26,7 @@ class ObservedFile:
         extents: Extents,
         limit: int,
         acks: AckHistory,
+        differing: Marks,
         prefer: Prefer = Prefer.ACKED,
     ) -> None:
         self.retransmitted = 0
@@ -34,20 +34,10 @@ class ObservedFile:
         self._extents = extents
         self._limit = limit
         self._sent = SentHistory()
-        self._disputes = Disputes(self._overwrite, self._sent, acks, prefer)
+        self._disputes = Disputes(self._overwrite, self._sent, acks, differing, prefer)
         self._recent = RecentPayloads()
         self._turn = 0
         self._seen_here: Extents | None = None
-
-    @property
-    def differing(self) -> Marks:
-        """The bytes that were seen with different values."""
-        return self._disputes.differing
-
-    @property
-    def conflicting_bytes(self) -> int:
-        """How many they are."""
-        return self.differing.total
 
     def new_capture(self) -> None:
         """What follows is another capture, whose messages may all have been seen before."""

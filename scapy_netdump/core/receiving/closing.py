@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The end of a dump that a server received. Imports only its neighbours."""
+"""The end of a dump that a server received."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ... import formats
 from ...errors import NetdumpError
-from ...kerneldump.info import INCOMPLETE as STATUS
 from ..account import Account
-from .events import ERROR, SUCCESS, Ended
+from ..extents import pieces
+from ..verdict import Kind, Verdict
+from .events import CONTRADICTED, ERROR, SUCCESS, Ended
 from .sinks import Sink
 
-_NO_FILES: dict[str, str | None] = dict.fromkeys(("info", "kdh", "key", "vmcore", "map"))
+_NO_FILES: Mapping[str, str | None] = dict.fromkeys(("info", "kdh", "key", "vmcore", "map"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
     """A dump to which nothing is added any more, and which is to be filed.
 
-    ``reason`` is one of those in events.py; a dump that turns out to be whole or not, as it
-    may, ends with INCOMPLETE. ``cause`` and ``problem`` become part of the status.
+    ``reason`` is one of those in events.py that are known before the dump is looked into;
+    ``cause`` becomes part of the verdict.
     """
 
     identity: tuple[int, str, int]
@@ -27,34 +30,35 @@ class Closing:
     account: Account
     reason: str
     cause: str
-    problem: str
     seconds: float
     messages: int
     repeated: int
     ignored: int
-    conflicting_bytes: int
 
     def run(self, now: float) -> Ended:
         """Put it on the disk and give its files their names: slow, and safe in a thread."""
-        account = self.account
-        reason, status = self.reason, self._status()
-        if account.complete and reason != ERROR:
-            reason = SUCCESS
-        files = _NO_FILES
+        account, trouble = self.account, ""
+        files: Mapping[str, str | None] = _NO_FILES
         try:
-            try:
-                self.sink.sync()
-            except NetdumpError as error:
-                reason, status = ERROR, f"{STATUS}{error}"
-            files = self.sink.finish(account, status).as_dict()
+            account.examine(self._read)
+            for start, end in account.set_stray_aside():
+                self._keep_stray(start, end)
+            self.sink.sync()
         except NetdumpError as error:
-            reason, status = ERROR, f"{STATUS}{error}"
+            trouble = str(error)
+        verdict = _hampered(account.verdict.because(self.cause), trouble)
+        try:
+            files = self.sink.finish(account, verdict).as_dict()
+        except NetdumpError as error:
+            trouble = str(error)
+            verdict = _hampered(verdict, trouble)
         return Ended(
             now,
             *self.identity,
-            reason=reason,
-            status=status,
-            complete=account.complete,
+            reason=ERROR if trouble else self._reason(verdict),
+            verdict=verdict.kind.value,
+            status=str(verdict),
+            complete=verdict.complete,
             files=dict(files),
             bytes_received=account.bytes_received,
             bytes_expected=account.bytes_expected,
@@ -62,12 +66,27 @@ class Closing:
             messages=self.messages,
             repeated=self.repeated,
             ignored=self.ignored,
-            conflicting_bytes=self.conflicting_bytes,
+            conflicting_bytes=account.conflicting_bytes,
             seconds=self.seconds,
         )
 
-    def _status(self) -> str:
-        status = self.account.status
-        if self.cause and not self.account.complete:
-            status = f"{STATUS}{self.cause}; {status.removeprefix(STATUS)}"
-        return f"{status}; {self.problem}" if self.problem else status
+    def _keep_stray(self, start: int, end: int) -> None:
+        for first, last in pieces(start, end):
+            self.sink.keep_other(formats.VMCORE, first, self._read(first, last))
+
+    def _read(self, start: int, end: int) -> bytes:
+        return self.sink.read(formats.VMCORE, start, end)
+
+    def _reason(self, verdict: Verdict) -> str:
+        if self.reason == ERROR:
+            return ERROR
+        if verdict.complete:
+            return SUCCESS
+        return CONTRADICTED if verdict.kind is Kind.CONTRADICTED else self.reason
+
+
+def _hampered(verdict: Verdict, trouble: str) -> Verdict:
+    """What can be said of a dump that the disk would not take."""
+    if trouble and verdict.complete:
+        return Verdict(Kind.INCOMPLETE, trouble)
+    return verdict.because(trouble)

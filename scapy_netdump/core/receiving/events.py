@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 from ...kerneldump.header import DumpHeader
 from ..extents import Range
 
-#: Why a dump ended; the handler's first argument. ``success``: every byte is here.
-#: ``incomplete``: FINISHED, but bytes are missing.
+#: Why a dump ended; the handler's first argument. ``success``: its verdict is that it is complete.
+#: ``incomplete``: FINISHED, but bytes are missing. ``contradicted``: what came of it cannot all be
+#: true, however it ended.
 SUCCESS = "success"
 INCOMPLETE = "incomplete"
+CONTRADICTED = "contradicted"
 TIMEOUT = "timeout"
 ERROR = "error"
 INTERRUPTED = "interrupted"
@@ -135,15 +137,17 @@ class Discarded(DumpEvent):
 class Ended(DumpEvent):
     """A dump is over and its files have their final names.
 
-    ``reason``: one of the words above. ``status``: the last line of its info file.
-    ``files``: the paths of info, kdh, key, vmcore and map, None for those it lacks.
+    ``reason``: one of the words above. ``verdict``: complete, incomplete, contradicted or
+    unknown; ``status``: the last line of its info file, which says why. ``files``: the paths of
+    its files by kind, None for those it lacks.
     ``missing``: ``[start, end)`` ranges of the vmcore. ``repeated`` counts messages that
     brought nothing new, ``ignored`` datagrams that no server would answer,
-    ``conflicting_bytes`` those that came again with other values and were not taken.
+    ``conflicting_bytes`` those that came again with other values, which are kept beside it.
     """
 
     kind: ClassVar[str] = "ended"
     reason: str
+    verdict: str
     status: str
     complete: bool
     files: dict[str, str | None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump server without its sockets: HERALDs in, sessions out. Imports only its neighbours.
+"""A dump server without its sockets: HERALDs in, sessions out.
 
     receiver = Receiver(sinks, limits)
     answer = receiver.herald(("192.0.2.2", 20024), "192.0.2.1", datagram, now)
@@ -12,7 +12,9 @@
         event = closing.run(now)                # slow: in another thread; gives Ended
 
 A HERALD is easily repeated, delayed or forged, so it ends nothing: it opens a session
-beside the one that runs, which is ended when data comes to the new one.
+beside the one that runs, which is ended when data comes to the new one. While nothing but HERALDs
+came, a repeated one leads to the session that waits; if it was a client that began again, that
+shows by bytes that differ from those that came before, and another session goes on with them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from ... import formats, wire
 from ...errors import StoreError
 from .closing import Closing
 from .events import (
+    ERROR,
     INCOMPLETE,
     INTERRUPTED,
     TIMEOUT,
@@ -36,7 +39,7 @@ from .events import (
 )
 from .limits import Limits, Rate
 from .session import Phase, Session
-from .sinks import Sinks
+from .sinks import Sink, Sinks
 
 #: PATH_MAX of FreeBSD, the NUL included; a longer path names nothing.
 _MAX_PATH = 1024
@@ -48,15 +51,19 @@ _GRACE = 2.0
 _REFUSALS_EVERY = 1.0
 _MOST_REFUSALS = 64
 
+_BEGAN_AGAIN = "the client began again"
+
 Key = tuple[str, int]
 
 
 class Outcome(NamedTuple):
-    """What is to be done: ``events`` to tell, ``closings`` to run, and the sockets of the
-    sessions that are ``gone`` to close."""
+    """What is to be done: ``events`` to tell, ``closings`` to run, the sockets of one session to
+    hand to another that goes on with them (``moved``: pairs of the old one and the new one), and
+    after that the sockets of the sessions that are ``gone`` to close."""
 
     events: list[Event]
     closings: list[Closing]
+    moved: list[tuple[Session, Session]]
     gone: list[Session]
 
 
@@ -78,7 +85,7 @@ class Receiver:
         self._lingering: dict[int, Session] = {}
         self._count = 0
         self._refusals: dict[str, tuple[float, int]] = {}
-        self._outcome = Outcome([], [], [])
+        self._outcome = Outcome([], [], [], [])
         #: Whether `take` may have something, and the deadline may be another.
         self.busy = False
 
@@ -88,9 +95,10 @@ class Receiver:
         yield from self._running.values()
         yield from self._lingering.values()
 
-    def expects(self, peer: tuple[str, int]) -> bool:
-        """Whether a HERALD of this client repeats one that is answered already."""
-        return self._key(peer) in self._waiting
+    def waiting(self, peer: tuple[str, int]) -> Session | None:
+        """The session that a HERALD of this client leads to, if nothing but HERALDs came to it:
+        what waits on its sockets has to be taken before another HERALD is."""
+        return self._waiting.get(self._key(peer))
 
     def herald(
         self, peer: tuple[str, int], local: str, datagram: wire.Buffer, now: float
@@ -103,6 +111,9 @@ class Receiver:
         if not self._limits.allows(peer[0]):
             self._refuse(peer, "its address is not in a network that is allowed", now)
             return None
+        running = self._running.get(self._key(peer))
+        if running is not None:
+            running.heralded_again(now)
         session = self._waiting.get(self._key(peer))
         if session is not None:
             session.herald(now)
@@ -136,7 +147,7 @@ class Receiver:
 
     def take(self) -> Outcome:
         """What came of the calls since the last one of this."""
-        outcome, self._outcome = self._outcome, Outcome([], [], [])
+        outcome, self._outcome = self._outcome, Outcome([], [], [], [])
         self.busy = False
         return outcome
 
@@ -158,14 +169,40 @@ class Receiver:
         if refusal:
             self._refuse(peer, refusal, now)
             return None
+        return self._open(peer, local, sink, path, note or sink.note, now)
+
+    def _open(
+        self, peer: tuple[str, int], local: str, sink: Sink, path: bytes, note: str, now: float
+    ) -> Session:
+        """Begin a session, which waits for its data."""
         self._count += 1
         session = Session(self._count, peer, local, sink, self._limits, now)
         session.tell, session.changed = self._tell, self._changed
+        session.succeed = self._succeed
         session.account.herald(path)
-        self._waiting[key] = session
+        self._waiting[self._key(peer)] = session
         wanted = path.decode(errors="backslashreplace")
-        note = note or sink.note
         self._tell(Started(now, *session.identity, local, sink.name, wanted, note))
+        return session
+
+    def _succeed(self, old: Session, now: float) -> Session | None:
+        """A client began again on the sockets of a session: begin the one that goes on there.
+        None if that cannot be; then the dump goes on, and what differs is kept beside it."""
+        peer, path = (old.client, old.client_port), old.account.path
+        session = self._waiting.get(self._key(peer))
+        try:
+            if session is None:
+                sink = self._sinks.begin(old.client, path)
+                session = self._open(peer, old.server, sink, path, _BEGAN_AGAIN, now)
+            session.inherit(old, now)
+        except StoreError as error:
+            self._refuse(peer, str(error), now)
+            if session is not None:
+                self._end(session, ERROR, str(error), now)
+            return None
+        old.account.doubt = f"{_BEGAN_AGAIN}, some bytes may be of the dump that followed"
+        self._outcome.moved.append((old, session))
+        self.busy = True
         return session
 
     def _has_room(self, key: Key, now: float) -> bool:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One dump as a server receives it: datagrams in, bytes to the sink, acks out.
 
-Imports only its neighbours and the codec. Nothing is acked before the sink has it.
+Nothing is acked before the sink has it. Bytes that are here stay; other bytes for the same place
+are kept beside them. Only after a repeated HERALD do they mean that the client began again, and
+that another session is to go on with them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from functools import lru_cache
 from ... import formats
 from ...errors import StoreError
 from ...kerneldump.header import HEADER_SIZE as KDH_SIZE
-from ...kerneldump.info import RECEIVING
 from ...wire import ACK_SIZE, HEADER_SIZE, Buffer, Run, ack, alone, runs
 from ..account import Account
+from ..extents import Extents, pieces
+from ..identity import REBOOT_TIME, Evidence, judge
+from ..verdict import Verdict
 from .closing import Closing
 from .events import ERROR, INCOMPLETE, Event, HeaderReceived, OffLimits, Progress, WriteFailed
-from .incoming_file import IncomingFile, WriteError
+from .incoming import IncomingFile, WriteError
 from .limits import Limits
 from .sinks import Sink
 
@@ -33,6 +37,10 @@ class Phase(Enum):
     RUNNING = "data came"
     LINGERING = "FINISHED came, and what is repeated is acked again"
     OVER = "nothing is acked any more"
+
+
+class BeganAgainError(Exception):
+    """A client whose HERALD was repeated sends other bytes than before: it sends another dump."""
 
 
 class Session:
@@ -65,17 +73,28 @@ class Session:
         self.tell: Callable[[Event], object] = _ignore
         #: Called when the first data is here, when the dump is finished and when it is over.
         self.changed: Callable[[Session, float], object] = _ignore
+        #: Called when the client began again: gives the session of the dump that it sends now,
+        #: or None if there can be none.
+        self.succeed: Callable[[Session, float], Session | None] = _nobody
+        #: The session of the dump that the client sends now, if it began again.
+        self.successor: Session | None = None
+        self._heralded_again: float | None = None
+        self._repeats = Extents()
         self._limits = limits
         self._told_limit = False
         account = self.account
-        self._vmcore = IncomingFile(formats.VMCORE, sink, account.vmcore)
+        header, key = account.headers.versions[0], account.key
+        self._vmcore = IncomingFile(formats.VMCORE, sink, account.vmcore, account.conflicts)
         self._files = {
             formats.VMCORE: self._vmcore,
-            formats.KDH: IncomingFile(formats.KDH, sink, account.kdh.extents, account.kdh),
+            formats.KDH: IncomingFile(
+                formats.KDH, sink, header.extents, account.headers.conflicts, header
+            ),
             formats.EKCD_KEY: IncomingFile(
-                formats.EKCD_KEY, sink, account.key.extents, account.key
+                formats.EKCD_KEY, sink, key.extents, account.key_conflicts, key
             ),
         }
+        self._room_for_others = limits.other
         self._pieces: list[Buffer] = []
         self._pieces_start = self._pieces_end = -1
         self._pieces_acks: list[bytes] = []
@@ -93,32 +112,25 @@ class Session:
             return self.last + limits.herald_expiry
         return self.last + (limits.linger if self.phase is Phase.LINGERING else limits.expiry)
 
-    @property
-    def conflicting_bytes(self) -> int:
-        """Bytes that came again with other values, and were not taken."""
-        return sum(file.conflicting_bytes for file in self._files.values())
-
-    @property
-    def problem(self) -> str:
-        """What is wrong with the dump header, in a few words; empty if nothing is."""
-        size = self.account.kdh.extents.end
-        header = self.account.header
-        if header is None:
-            return f"dump header of {size} bytes instead of {KDH_SIZE}" if size else ""
-        if not header.magic_ok:
-            return "dump header with a wrong magic"
-        return "" if header.parity_ok else "dump header with a wrong parity"
-
     def herald(self, now: float) -> None:
-        """Take another copy of the HERALD."""
+        """Take another copy of the HERALD, while nothing but HERALDs came."""
         self.last = now
         self.messages += 1
         self.repeated += 1
+        self.heralded_again(now)
+
+    def heralded_again(self, now: float) -> None:
+        """The client was heard to say HERALD again: whether it only repeats it, or began again,
+        what comes here will tell. A client that began again may send to the port of the dump
+        before, as any ack that comes late from there answers its HERALD (PROTOCOL.md)."""
+        if self._heralded_again is None:
+            self._repeats = Extents()
+        self._heralded_again = now
 
     def progress(self, now: float) -> Progress:
         """How far it is."""
         account = self.account
-        expected = None if account.trusted_header is None else account.bytes_expected
+        expected = None if account.sound_header is None else account.bytes_expected
         here = account.vmcore
         missing = here.end - here.total
         return Progress(now, *self.identity, here.total, expected, missing, now - self.first)
@@ -129,22 +141,32 @@ class Session:
         ``data`` is one datagram, or several end to end that have these ``sizes``. The caller
         has checked that they came from the client's address.
         """
+        if self.successor is not None:
+            return self.successor.receive(data, now, sizes)
         view = memoryview(data)
-        acks: list[bytes] = []
         try:
             if (sizes is None or len(sizes) == 1) and (answer := self._take_next(view, now)):
                 return answer
-            found, malformed = runs(view, (len(view),) if sizes is None else sizes)
-            self.ignored += malformed
-            for run in found:
-                self._take(run, view, now, acks)
-            self._flush(now, acks)
         except WriteError as error:
-            self._pieces, self._pieces_acks, self._pieces_end = [], [], -1
             self._fail(error, now)
+            return b""
+        found, malformed = runs(view, (len(view),) if sizes is None else sizes)
+        self.ignored += malformed
+        acks = self._take_all(found, view, now)
         if acks:
             self.last = now
         return b"".join(acks)
+
+    def inherit(self, other: Session, now: float) -> None:
+        """Take what the client's dump has in common with the one that it sent before, and that it
+        has sent again by now. StoreError if that cannot be stored."""
+        for start, end in other._repeats:
+            for first, last in pieces(start, end):
+                self.sink.write(
+                    formats.VMCORE, [other.sink.read(formats.VMCORE, first, last)], first
+                )
+                self.account.vmcore.add(first, last)
+                self._stored(now)
 
     def end(self, reason: str, cause: str, now: float) -> None:
         """Let it be over: nothing is acked any more. ``cause`` becomes part of the status."""
@@ -169,6 +191,25 @@ class Session:
         self.last = now
         return ack(message.seqno)
 
+    def _take_all(self, found: Sequence[Run], view: memoryview, now: float) -> list[bytes]:
+        """Take the messages of some datagrams, here or in the session that follows this one."""
+        acks: list[bytes] = []
+        try:
+            for place, run in enumerate(found):
+                try:
+                    self._take(run, view, now, acks)
+                except BeganAgainError:
+                    self._heralded_again = None
+                    self.successor = self.succeed(self, now)
+                    if self.successor is not None:
+                        return acks + self.successor._take_all(found[place:], view, now)
+                    self._take(run, view, now, acks)
+            self._flush(now, acks)
+        except WriteError as error:
+            self._pieces, self._pieces_acks, self._pieces_end = [], [], -1
+            self._fail(error, now)
+        return acks
+
     def _take(self, run: Run, view: memoryview, now: float, acks: list[bytes]) -> None:
         """Take messages of one type. New data is queued, to be written many at a time."""
         if run.type == formats.VMCORE and run.size and self.phase in _RECEIVING:
@@ -182,11 +223,11 @@ class Session:
             if in_order or not self._forbids(start, end, now):
                 if in_order or not here.overlaps(start, end):
                     self._queue(run, view)
-                else:
-                    self._flush(now, acks)
-                    self._merge(run, view)
+                    return
+                self._flush(now, acks)
+                if self._merge(run, view):
                     acks.append(run.seqnos)
-                return
+                    return
         self._flush(now, acks)
         for place in range(run.number):
             start = run.start + place * (HEADER_SIZE + run.size)
@@ -204,14 +245,38 @@ class Session:
         self._pieces_end = run.offset + run.number * run.size
         self._pieces_acks.append(run.seqnos)
 
-    def _merge(self, run: Run, view: memoryview) -> None:
-        """Take messages some bytes of which are here: sent again, as their acks got lost."""
+    def _merge(self, run: Run, view: memoryview) -> bool:
+        """Take messages some bytes of which are here: sent again, as their acks got lost. False,
+        and nothing is taken, if any byte differs."""
         covers, size = self._vmcore.extents.covers, run.size
+        data = memoryview(b"".join([view[at] for at in _slices(run.start, size, run.number)]))
+        if not self._vmcore.agrees(data, run.offset):
+            return False
         offsets = range(run.offset, run.offset + size * run.number, size)
         self.repeated += sum(covers(offset, offset + size) for offset in offsets)
-        data = b"".join([view[at] for at in _slices(run.start, size, run.number)])
-        self._vmcore.merge(memoryview(data), run.offset)
+        self._note_repeats(run.offset, run.offset + len(data))
+        self._vmcore.add(data, run.offset)
         self.messages += run.number
+        return True
+
+    def _note_repeats(self, start: int, end: int) -> None:
+        """Note what came again, and was the same, since a HERALD was repeated: another dump that
+        this client begins has it in common with this one."""
+        if self._heralded_again is not None:
+            for first, last in self._vmcore.extents.present(start, end):
+                self._repeats.add(first, last)
+
+    def _began_again(self, payload: memoryview, now: float) -> bool:
+        """Whether other bytes for a place mean that the client sends another dump."""
+        if self._heralded_again is None or now - self._heralded_again > REBOOT_TIME:
+            return False
+        evidence = Evidence(
+            heralded=True,
+            begins_again=True,
+            agreeing=self._repeats.total,
+            differing=len(payload),
+        )
+        return judge(evidence).one is False
 
     def _flush(self, now: float, acks: list[bytes]) -> None:
         """Write what is queued, and only then let it be acked."""
@@ -232,20 +297,52 @@ class Session:
             self._finish(now)
             return True
         file = self._files[kind]
-        end = offset + len(payload)
         if kind == formats.KDH:  # what is longer than a header is acked, and the rest ignored
-            end = min(end, KDH_SIZE)
+            payload = payload[: max(0, KDH_SIZE - offset)]
+        end = offset + len(payload)
         if self.phase is Phase.LINGERING:
             self.repeated += 1
-            return file.extents.covers(offset, end)
+            return self._has(file, payload, offset)
         if self._forbids(offset, end, now, kind):
             return False
-        if file.merge(payload[: max(0, end - offset)], offset):
+        if not file.agrees(payload, offset):
+            return self._take_other(file, payload, offset, now)
+        if kind == formats.VMCORE:
+            self._note_repeats(offset, end)
+        if file.add(payload, offset):
             self._stored(now)
             if kind == formats.KDH:
                 self._header_changed(now)
         else:
             self.repeated += 1
+        return True
+
+    def _has(self, file: IncomingFile, payload: memoryview, offset: int) -> bool:
+        """Whether a message to a dump that is being filed brings what is here. Of the vmcore that
+        cannot be told by now: its client had all its acks before it sent FINISHED."""
+        covered = file.extents.covers(offset, offset + len(payload))
+        return file.kind != formats.VMCORE and covered and file.agrees(payload, offset)
+
+    def _take_other(self, file: IncomingFile, payload: memoryview, offset: int, now: float) -> bool:
+        """Take a message some bytes of which are here with other values; whether it is stored."""
+        if self._began_again(payload, now):
+            raise BeganAgainError
+        if len(payload) > self._room_for_others:
+            self._tell_limit(
+                offset, len(payload), f"more than {self._limits.other} bytes differ", now
+            )
+            return False
+        if file.kind == formats.KDH and not self.account.headers.take(offset, bytes(payload)):
+            self._tell_limit(offset, len(payload), "too many dump headers that differ", now)
+            return False
+        self._room_for_others -= len(payload)
+        file.keep_other(payload, offset)
+        if file.kind == formats.KDH:
+            self._header_changed(now)
+        else:
+            file.note_conflicts(payload, offset)
+            file.add(payload, offset)
+        self._stored(now)
         return True
 
     def _stored(self, now: float) -> None:
@@ -254,10 +351,9 @@ class Session:
             self.changed(self, now)
 
     def _header_changed(self, now: float) -> None:
-        problem = self.problem
-        status = f"{RECEIVING}; {problem}" if problem else RECEIVING
+        problem = self.account.header_problem
         try:
-            self.sink.update(self.account, status)
+            self.sink.update(self.account, Verdict.receiving(problem))
         except StoreError as error:
             raise WriteError("info", 0, error) from None
         self.tell(HeaderReceived(now, *self.identity, self.account.header, problem))
@@ -276,10 +372,14 @@ class Session:
                 reason = f"an offset leaps by more than {limits.jump} bytes"
             elif len(extents) >= limits.ranges and not extents.overlaps(start - 1, end + 1):
                 reason = f"what came is in more than {limits.ranges} ranges"
-        if reason and not self._told_limit:
-            self._told_limit = True
-            self.tell(OffLimits(now, *self.identity, start, end - start, reason))
+        if reason:
+            self._tell_limit(start, end - start, reason, now)
         return bool(reason)
+
+    def _tell_limit(self, start: int, size: int, reason: str, now: float) -> None:
+        if not self._told_limit:
+            self._told_limit = True
+            self.tell(OffLimits(now, *self.identity, start, size, reason))
 
     def _finish(self, now: float) -> None:
         if self.phase is Phase.LINGERING:
@@ -304,12 +404,10 @@ class Session:
                 account=self.account,
                 reason=reason,
                 cause=cause,
-                problem=self.problem,
                 seconds=now - self.first,
                 messages=self.messages,
                 repeated=self.repeated,
                 ignored=self.ignored,
-                conflicting_bytes=self.conflicting_bytes,
             )
 
 
@@ -325,3 +423,7 @@ def _slices(start: int, size: int, number: int) -> list[slice]:
 
 def _ignore(*_: object) -> None:
     """Nobody wants to know."""
+
+
+def _nobody(*_: object) -> None:
+    """Nobody goes on with the dump."""

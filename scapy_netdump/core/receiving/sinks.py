@@ -8,13 +8,14 @@ from typing import Protocol
 
 from ...wire import Buffer
 from ..account import Account
+from ..verdict import Verdict
 
 
 class Published(Protocol):
     """The files of a dump that is over."""
 
     def as_dict(self) -> dict[str, str | None]:
-        """The paths of info, kdh, key, vmcore and map; None for those that it lacks."""
+        """The paths of its files by kind; None for those that it lacks."""
 
 
 class Sink(Protocol):
@@ -39,13 +40,17 @@ class Sink(Protocol):
     def read(self, kind: int, start: int, end: int) -> bytes:
         """The bytes ``[start, end)`` of that file, to compare them with repeated ones."""
 
-    def update(self, account: Account, status: str) -> None:
-        """Make the info file say what is known; its last line is ``status``."""
+    def keep_other(self, kind: int, offset: int, data: Buffer) -> None:
+        """Store ``data``, which came for ``offset`` of that file, beside it: other bytes are
+        there already. Returns when the system has it."""
+
+    def update(self, account: Account, verdict: Verdict) -> None:
+        """Make the info file say what is known; its last line is ``verdict``."""
 
     def sync(self) -> None:
         """Wait until the disk has everything. Slow."""
 
-    def finish(self, account: Account, status: str) -> Published:
+    def finish(self, account: Account, verdict: Verdict) -> Published:
         """Give the files their final names, and the info file its last line."""
 
     def discard(self) -> None:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether what was seen twice is one dump: the evidence, and one place where it is weighed.
+
+Addresses and ports find candidates, and never decide. The same rule serves a server that hears a
+HERALD again, a capture in which a client begins again, captures that are given together, and a
+dump that is on the disk already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from ..kerneldump.header import DumpHeader
+from ..text import counted
+
+#: A machine needs this long to boot again; nor should the clocks of two capturing hosts differ
+#: by more. Seconds.
+REBOOT_TIME = 60.0
+
+#: A server gives up a client that is silent for so long (netdumpd), so that no dump has such a
+#: pause in it. Seconds.
+LONGEST_PAUSE = 600.0
+
+#: A client sends again from the stretch that it has in flight (the kernel: 64 KiB). One that
+#: goes back to its first message after more bytes than this has begun another dump.
+RESEND_WINDOW = 1 << 20
+
+#: Bytes that two sightings of which one has no header must have in common, zeros not counted, to
+#: be taken for one dump where nothing else tells. The first page of two dumps of one machine is
+#: the same, but holds fewer than these.
+MIN_AGREEING = 512
+
+#: Fields of a header that a person would look at first.
+_TELLING = ("hostname", "dumptime", "panicstring", "dumplength")
+
+
+class Way(Enum):
+    """How two sightings came: whether the way itself speaks for one dump."""
+
+    SAME = "the same client port, server and server port"
+    OTHER = "another port, which a server takes for another dump"
+    UNKNOWN = "nothing is known of it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of two sightings, an earlier and a later one, that may be of one dump.
+
+    ``headers`` are the 512 bytes of each where they are sound, ``keys`` as much as came of each.
+    ``agreeing`` and ``differing`` count bytes that both have; zeros do not agree. ``apart`` is
+    the time between them in seconds, 0 if they overlap, None if not known. ``finished``: the
+    earlier one had its FINISHED. ``heralded``: a HERALD lies between them. ``begins_again``: the
+    later one starts with a client's first messages. ``sent``: bytes that the earlier one had
+    sent by then.
+    """
+
+    headers: tuple[bytes | None, bytes | None] = (None, None)
+    keys: tuple[bytes, bytes] = (b"", b"")
+    agreeing: int = 0
+    differing: int = 0
+    apart: float | None = None
+    finished: bool = False
+    heralded: bool = False
+    begins_again: bool = False
+    sent: int = 0
+    way: Way = Way.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Whether two sightings are ``one`` dump (None: the evidence does not tell), and why."""
+
+    one: bool | None
+    reason: str
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Weigh the evidence: what the dump itself says counts before when and how it came."""
+    return (
+        _by_content(evidence)
+        or _by_order(evidence)
+        or _by_way(evidence)
+        or Judgement(None, f"too few bytes in common to tell: {evidence.agreeing}")
+    )
+
+
+def _another(reason: str) -> Judgement:
+    return Judgement(False, f"another dump: {reason}")
+
+
+def _by_content(evidence: Evidence) -> Judgement | None:
+    """What headers, keys and bytes say."""
+    mine, other = evidence.keys
+    size = min(len(mine), len(other))
+    if mine[:size] != other[:size]:
+        return _another("its key differs")
+    first, second = evidence.headers
+    if first is not None and second is not None and first != second:
+        return _another(difference(DumpHeader.unpack(first), DumpHeader.unpack(second)))
+    if evidence.differing > evidence.agreeing:
+        differing = counted(evidence.differing, "byte")
+        return _another(f"{differing} of it differ, {evidence.agreeing} agree")
+    if first is not None and first == second:  # and with it the time of the panic
+        return Judgement(True, "the same dump header")
+    return None
+
+
+def _by_order(evidence: Evidence) -> Judgement | None:
+    """What a client does at the beginning and at the end of a dump says."""
+    apart = evidence.apart or 0.0
+    if evidence.finished and (evidence.begins_again or evidence.heralded):
+        return _another("it began when this one was finished")
+    if apart > LONGEST_PAUSE:
+        return _another(f"{apart:.0f} s lie between, longer than a server waits")
+    if apart > REBOOT_TIME and (evidence.begins_again or evidence.heralded):
+        return _another(f"it began {apart:.0f} s later, time enough to boot")
+    if evidence.heralded and evidence.begins_again and evidence.sent > RESEND_WINDOW:
+        return _another(f"it began again after {evidence.sent} bytes")
+    return None
+
+
+def _by_way(evidence: Evidence) -> Judgement | None:
+    """What the addresses and ports add, where nothing speaks against one dump."""
+    if evidence.way is Way.SAME and evidence.apart is not None:
+        return Judgement(True, "the same client, server and port, at the same time")
+    if evidence.differing:
+        return _another(f"{counted(evidence.differing, 'byte')} of it differ")
+    if evidence.way is not Way.OTHER and evidence.agreeing >= MIN_AGREEING:
+        return Judgement(True, f"{evidence.agreeing} bytes in common, and none that differs")
+    return None
+
+
+def difference(first: DumpHeader, second: DumpHeader) -> str:
+    """The first field, of those that a person would look at, in which two headers differ."""
+    mine, other = first.as_dict(), second.as_dict()
+    for name in (*_TELLING, *mine):
+        if mine[name] != other[name]:
+            return f"{name} is {mine[name]} first, {other[name]} second"
+    return "the headers differ"

@@ -21,9 +21,9 @@ from ..core.sending.window import WindowSender
 from ..dump.content import Content, FileObjectContent, Held
 from ..errors import NetdumpError, UsageError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
-from ..net.faulty import FaultyTransport
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
+from ..net.wrapped import FaultyTransport
 from ..wire import Buffer
 from .prepare import OutgoingDump, Preparation, open_dump
 

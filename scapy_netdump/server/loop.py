@@ -234,7 +234,7 @@ class ServerLoop:
         address = herald.peer[0]
         if (
             self._lookups is None
-            or self._receiver.waiting(herald.peer) is not None
+            or self._receiver.sessions_of(herald.peer)
             or not self._options.limits.allows(address)
         ):
             return False
@@ -259,10 +259,9 @@ class ServerLoop:
         self._settle(now)
 
     def _take_waiting(self, herald: _Herald, now: float) -> None:
-        """Take what waits on the sockets that an earlier HERALD of this client led to: if it is
-        data, this HERALD begins another dump."""
-        session = self._receiver.waiting(herald.peer)
-        if session is not None:
+        """Take what waits on the sockets that earlier HERALDs of this client led to: it was sent
+        before this one."""
+        for session in self._receiver.sessions_of(herald.peer):
             for data_socket in list(self._data.get(session, {}).values()):
                 self._on_data(session, data_socket, now)
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 
 from ..core.verdict import Verdict
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import info_text
-from ..kerneldump.savecore_info import savecore_info_text
+from ..kerneldump.info import info_text, savecore_info_text
 
 #: What the names of a dump's files begin with, as a regular expression.
 KINDS = "info|kdh|key|vmcore|vmcore_encrypted|other"

@@ -13,9 +13,8 @@ from ..dump.inspection import Inspection, inspect
 from ..errors import NetdumpError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..store.abandoned import true_status
-from ..store.dump_files import Published
-from ..store.listing import stored_dumps
 from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.naming import Published, stored_dumps
 from ..text import counted
 from .describe import describe_files, describe_header, describe_survey, indent
 from .passphrase import ask_passphrase

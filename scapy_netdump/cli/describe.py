@@ -10,7 +10,7 @@ from ..core.extents import Range
 from ..dump.survey import Survey
 from ..kerneldump.header import DumpHeader
 from ..recovery.recoverer import RecoveredDump
-from ..store.dump_files import Published
+from ..store.naming import Published
 from ..text import counted, printable, utc_date
 
 if TYPE_CHECKING:  # most dumps have no plain copy

@@ -23,8 +23,8 @@ from ..errors import CaptureError, NetdumpError, StoreError, UsageError
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.recognition import compression_number
 from ..recovery.recoverer import RecoveredDump, Recoverer
-from ..store.dump_files import Published
 from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.naming import Published
 from ..text import counted
 from .content import Content, FileContent
 

@@ -19,7 +19,7 @@ from ..dump.plain import plain_copy
 from ..errors import NetdumpError
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..store.directory import Directory
-from ..store.names import SavecoreNames
+from ..store.naming import SavecoreNames
 from .result import RecoveredDump
 
 #: What opens the key blob of a dump. EncryptionError if it is not the right key.

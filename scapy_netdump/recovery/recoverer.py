@@ -24,8 +24,9 @@ from ..core.observing.observer import Observer
 from ..core.observing.selection import Selection
 from ..core.observing.storage import Storage
 from ..core.observing.watcher import Watcher
-from ..store.dump_files import HostFullError, Published
+from ..store.dump_files import HostFullError
 from ..store.hosts import host_name
+from ..store.naming import Published
 from ..store.nowhere import Nowhere
 from ..text import counted
 from .filing import Filed, Filing, RefusedError

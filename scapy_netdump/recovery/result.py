@@ -11,8 +11,8 @@ from ..core.extents import Range
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..kerneldump.header import DumpHeader
-from ..store.dump_files import Published
 from ..store.hosts import address_text
+from ..store.naming import Published
 
 if TYPE_CHECKING:  # most recoveries make no plain copies
     from ..dump.plain import PlainCopy

@@ -1,29 +1,47 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Account: what it takes for a dump to be complete, and the small files it holds."""
+"""Account: what a dump's length is, what it takes to be complete, and its small files."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers.dumps import Minidump
 from helpers.traffic import header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.core.account import MAX_KEY_SIZE, Account, MemoryFile
+from scapy_netdump.core.account import (
+    MAX_HEADERS,
+    MAX_KEY_SIZE,
+    MAX_STRAY,
+    STRAY_GAP,
+    Account,
+    Headers,
+    MemoryFile,
+)
+from scapy_netdump.core.verdict import Kind
 from scapy_netdump.kerneldump.header import HEADER_SIZE
+from scapy_netdump.kerneldump.key import DumpKey
 
 
 def account(*ranges: tuple[int, int], kdh: bytes = b"", finished: bool = False) -> Account:
     dump = Account()
     for start, end in ranges:
         dump.vmcore.add(start, end)
-    dump.kdh.put(0, kdh)
-    dump.kdh.extents.add(0, len(kdh))
+    if kdh:
+        dump.headers.take(0, kdh)
     dump.finished = finished
     return dump
 
 
-def test_a_new_transfer_knows_nothing():
+def holding(data: bytes, kdh: bytes = b"", finished: bool = False) -> Account:
+    """An account of a dump that has these bytes, and was looked into."""
+    dump = account((0, len(data)), kdh=kdh, finished=finished)
+    dump.examine(lambda start, end: data[start:end])
+    return dump
+
+
+def test_a_new_account_knows_nothing():
     dump = account()
     assert (dump.heralded, dump.finished, dump.path, dump.header) == (False, False, b"", None)
     assert (dump.bytes_expected, dump.bytes_received, dump.missing) == (0, 0, [])
@@ -65,13 +83,21 @@ def test_without_a_header_finished_alone_is_nothing():
     assert not account(finished=True).complete
 
 
-def test_a_length_in_a_header_with_wrong_parity_or_magic_is_not_trusted():
-    for kdh in (header(1 << 40, parity=1), header(1 << 40, magic=b"Linux Kernel Dump")):
-        dump = account((0, 5000), kdh=kdh, finished=True)
-        assert dump.header is not None
-        assert dump.trusted_header is None
-        assert dump.bytes_expected == 5000
-        assert dump.complete
+@pytest.mark.parametrize(
+    ("kdh", "problem"),
+    [
+        (header(1 << 40, parity=1), "dump header with a wrong parity"),
+        (header(1 << 40, magic=b"Linux Kernel Dump"), "dump header with a wrong magic"),
+    ],
+)
+def test_a_header_with_wrong_parity_or_magic_tells_no_length_and_makes_no_dump_complete(
+    kdh, problem
+):
+    dump = account((0, 5000), kdh=kdh, finished=True)
+    assert dump.header is not None
+    assert dump.sound_header is None
+    assert dump.bytes_expected == 5000
+    assert (dump.verdict.kind, dump.verdict.reason) == (Kind.CONTRADICTED, problem)
 
 
 def test_an_empty_dump_with_a_header_that_says_so_is_complete():
@@ -87,6 +113,9 @@ def test_part_of_a_header_is_none():
     dump = account(kdh=header(8192)[: HEADER_SIZE - 1])
     assert dump.header is None
     assert dump.bytes_expected == 0
+    dump.vmcore.add(0, 100)
+    dump.finished = True
+    assert str(dump.verdict) == "Dump incomplete: dump header of 511 bytes instead of 512"
 
 
 def test_bytes_announced_but_not_captured_are_expected():
@@ -94,6 +123,228 @@ def test_bytes_announced_but_not_captured_are_expected():
     dump.announce(6000)
     assert dump.missing == [(5000, 6000)]
     assert not dump.complete
+
+
+# Lengths are claims
+
+
+def test_nothing_but_padding_is_surplus():
+    assert account((0, 8192), kdh=header(5000, compression=2)).surplus == 3192
+    assert account((0, 8192), kdh=header(5000)).surplus == 0
+    assert account((0, 8192), kdh=header(4000, compression=2)).surplus == 0  # a whole block more
+    assert account((0, 8192), kdh=header(8192, compression=2)).surplus == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "compression"), [(512, 1), (0, 0), (0, 2), (1, 0), (4096, 0), (1 << 63, 0)]
+)
+def test_a_forged_length_cuts_nothing_and_is_no_complete_dump(length, compression):
+    dump = account((0, 1_000_000), kdh=header(length, compression=compression), finished=True)
+    assert dump.surplus == 0
+    assert dump.bytes_expected >= 1_000_000
+    assert dump.bytes_received == 1_000_000
+    assert not dump.complete
+    assert dump.set_stray_aside() == []
+
+
+def test_bytes_beyond_the_length_contradict_it():
+    dump = account((0, 8192), kdh=header(8000), finished=True)
+    assert str(dump.verdict) == "Dump contradicted: 192 bytes came beyond its length of 8000"
+
+
+def test_a_block_size_without_sense_is_no_leave_to_cut():
+    kdh = header(512, compression=1, blocksize=1 << 31)
+    dump = account((0, 1_000_000), kdh=kdh)
+    assert dump.surplus == 0
+    assert dump.verdict.kind is Kind.CONTRADICTED
+
+
+def test_a_dump_that_broke_off_has_the_length_that_its_bitmap_tells():
+    data = Minidump("amd64", 3, list(range(10))).build()
+    whole = holding(data, finished=True)
+    assert whole.complete
+    broken = holding(data[:-9000])
+    assert broken.length == len(data)
+    assert broken.missing == [(len(data) - 9000, len(data))]
+    assert str(broken.verdict) == (f"Dump incomplete: 9000 of {len(data)} bytes missing in 1 range")
+
+
+def test_with_neither_header_nor_finished_its_own_structure_makes_a_dump_complete():
+    assert holding(Minidump("amd64", 3, list(range(10))).build()).complete
+    assert holding(b"no structure at all").verdict.kind is Kind.UNKNOWN
+
+
+def test_finished_does_not_shorten_what_the_dump_says_of_itself():
+    data = Minidump("amd64", 3, list(range(10))).build()
+    dump = holding(data[:-4096], finished=True)
+    assert dump.missing == [(len(data) - 4096, len(data))]
+
+
+def test_a_header_and_a_bitmap_that_differ_contradict_each_other_and_all_is_kept():
+    data = Minidump("amd64", 3, list(range(10))).build()
+    for length in (len(data) - 4096, len(data) + 4096):
+        dump = holding(data, header(length))
+        assert dump.length == len(data)
+        assert (dump.missing, dump.surplus) == ([], 0)
+        assert str(dump.verdict) == (
+            f"Dump contradicted: its header tells {length} bytes, its minidump {len(data)}"
+        )
+
+
+def test_a_header_tells_another_compression_than_the_bytes():
+    dump = holding(b"plain bytes" * 100, header(1100, compression=1))
+    assert str(dump.verdict) == (
+        "Dump contradicted: its header tells compression gzip, its first bytes none"
+    )
+    assert holding(b"\x1f\x8b" + bytes(1098), header(1100, compression=1)).complete
+
+
+def test_an_encrypted_dump_is_not_looked_into_and_needs_its_key():
+    data = Minidump("amd64", 3, list(range(10))).build()
+    dump = holding(data, header(5000, dumpkeysize=4096))
+    assert dump.own is None
+    short = account((0, 5000), kdh=header(5000, dumpkeysize=4096))
+    assert str(short.verdict) == "Dump incomplete: its key is missing"
+    blob = DumpKey(2, bytes(32), bytes(256)).pack(4096)
+    short.key.add(0, blob[:200])
+    assert str(short.verdict) == "Dump incomplete: its key is cut short"
+    short.key.add(200, blob[200:])
+    assert short.complete
+
+
+def test_of_two_headers_the_one_that_fits_counts():
+    small, right = header(100, panicstring=b"one"), header(5000, panicstring=b"two")
+    for first, second in ((small, right), (right, small)):
+        dump = account((0, 5000), finished=True)
+        assert dump.headers.take(0, first)
+        assert dump.headers.take(0, second)
+        assert (dump.kdh, dump.other_headers) == (right, [small])
+        assert (dump.bytes_expected, dump.missing) == (5000, [])
+        assert dump.verdict.reason.startswith("2 dump headers that differ")
+
+
+def test_of_two_headers_the_one_that_the_dump_bears_out_counts():
+    data = Minidump("amd64", 3, list(range(10))).build()
+    wrong, right = header(5000), header(len(data))
+    dump = account((0, 5000))
+    dump.headers.take(0, wrong)
+    dump.headers.take(0, right)
+    dump.vmcore.add(0, len(data) - 4096)
+    dump.examine(lambda start, end: data[start:end])
+    assert dump.kdh == right
+    assert dump.bytes_expected == len(data)
+
+
+def test_a_damaged_header_does_not_stand_in_the_way_of_a_sound_one():
+    dump = account((0, 5000), kdh=header(5000, parity=1))
+    dump.headers.take(0, header(5000))
+    assert dump.sound_header is not None
+    assert dump.other_headers == [header(5000, parity=1)]
+    assert dump.verdict.kind is Kind.CONTRADICTED
+
+
+def test_conflicting_bytes_are_never_silent():
+    dump = account((0, 5000), kdh=header(5000))
+    dump.conflicts.compare(7, b"ab", b"ax")
+    assert str(dump.verdict) == "Dump contradicted: 1 byte came with different values"
+
+
+def test_a_file_of_which_nobody_noted_the_holes_is_not_known_to_be_complete():
+    dump = account((0, 5000), kdh=header(5000))
+    dump.holes_known = False
+    assert str(dump.verdict) == (
+        "Dump not known to be complete: nothing is known to be missing, but zeros may be holes"
+    )
+    dump.vmcore.remove(4000, 5000)
+    assert dump.verdict.kind is Kind.INCOMPLETE
+
+
+# Stray bytes
+
+
+def test_a_stray_byte_far_behind_the_end_is_set_aside_and_said():
+    far = 1 << 40
+    dump = account((0, 300_000), (far, far + 1448), kdh=header(300_000), finished=True)
+    assert dump.set_stray_aside() == [(far, far + 1448)]
+    assert (dump.vmcore.end, dump.bytes_expected, dump.missing) == (300_000, 300_000, [])
+    assert str(dump.verdict) == (
+        f"Dump contradicted: 1448 stray bytes set aside, the first at {far}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranges", "length"),
+    [
+        ([(0, 1000), (1000 + STRAY_GAP - 1, 1000 + STRAY_GAP)], 1000),  # near
+        ([(0, 512), (1 << 20, (1 << 20) + 513)], 512),  # more than the dump
+        ([(0, 1 << 26), (1 << 30, (1 << 30) + MAX_STRAY + 1)], 1 << 26),  # much
+        ([(0, 1000), (1000, 2000)], 1000),  # no gap
+    ],
+)
+def test_what_is_near_or_much_is_no_stray(ranges, length):
+    dump = account(*ranges, kdh=header(length))
+    assert dump.set_stray_aside() == []
+    assert dump.verdict.kind is Kind.CONTRADICTED
+
+
+def test_just_far_enough_and_just_little_enough_is_stray():
+    at = 1000 + STRAY_GAP
+    assert account((0, 1000), (at, at + 1000), kdh=header(1000)).set_stray_aside()
+
+
+def test_without_a_length_nothing_is_stray():
+    assert account((0, 1000), (1 << 40, (1 << 40) + 1), finished=True).set_stray_aside() == []
+
+
+# Properties
+
+claims = st.one_of(
+    st.none(),
+    st.tuples(st.integers(0, 300), st.sampled_from([0, 0, 1, 2]), st.sampled_from([0, 1, 64])),
+)
+spans = st.lists(
+    st.tuples(st.integers(0, 300), st.integers(1, 100)).map(lambda pair: (pair[0], sum(pair))),
+    max_size=6,
+)
+
+
+@given(spans, claims, claims, st.booleans())
+def test_whatever_is_claimed_complete_means_whole_and_only_padding_is_cut(
+    ranges, first, second, finished
+):
+    dump = account(*ranges, finished=finished)
+    for claim in filter(None, (first, second)):
+        length, compression, block = claim
+        dump.headers.take(0, header(length, compression=compression, blocksize=block))
+    present = {at for start, end in dump.vmcore for at in range(start, end)}
+    end = dump.vmcore.end
+    assert 0 <= dump.surplus < 64
+    assert dump.surplus == 0 or dump.compression
+    assert dump.bytes_expected >= end - dump.surplus
+    missing = {at for start, last in dump.missing for at in range(start, last)}
+    assert missing == set(range(dump.bytes_expected)) - present
+    if dump.complete:
+        assert dump.length is not None
+        assert present >= set(range(dump.length))
+        assert end - dump.length == dump.surplus
+        assert len({claim for claim in (first, second) if claim}) <= 1
+
+
+versions = st.lists(
+    st.tuples(st.sampled_from([0, 100, 500]), st.sampled_from([b"a", b"b"]), st.integers(1, 512)),
+    max_size=8,
+)
+
+
+@given(versions)
+def test_each_version_of_a_header_is_kept_or_refused(puts):
+    headers = Headers()
+    for start, fill, size in puts:
+        taken = headers.take(start, fill * size)
+        data = (fill * size)[: HEADER_SIZE - start]
+        held = [version.read(start, start + len(data)) == data for version in headers.versions]
+        assert any(held) == taken
+    assert len(headers.versions) <= MAX_HEADERS
 
 
 def test_the_first_path_stays():

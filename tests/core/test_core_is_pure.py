@@ -36,6 +36,7 @@ PURE = {
     "re",
     "struct",
     "typing",
+    "zlib",
 }
 PURE_IN_PLACES = {"text.py": {"time"}}  # for gmtime and asctime: the calendar, not the clock
 

@@ -4,7 +4,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.core.extents import Extents
+from scapy_netdump.core.extents import Extents, pieces, total
 
 SPAN = 200
 ranges = st.tuples(st.integers(0, SPAN), st.integers(0, SPAN)).map(lambda pair: tuple(sorted(pair)))
@@ -54,6 +54,28 @@ def test_present_and_missing_together_are_the_range_in_order(added, asked):
     parts = sorted([*extents.present(*asked), *extents.missing(*asked)])
     assert all(start < end for start, end in parts)
     assert [part[0] for part in parts[1:]] == [part[1] for part in parts[:-1]]
+
+
+@given(st.lists(ranges, max_size=30), st.lists(ranges, max_size=5))
+def test_what_is_removed_is_gone_and_nothing_else(added, removed):
+    extents, model = build(added)
+    before = extents.copy()
+    for start, end in removed:
+        extents.remove(start, end)
+        model -= set(range(start, end))
+    assert bytes_of(extents) == model
+    assert extents.total == len(model)
+    flat = [edge for part in extents for edge in part]
+    assert flat == sorted(flat)
+    assert bytes_of(before) == build(added)[1]
+
+
+@given(st.integers(0, 1 << 40), st.integers(0, 5 << 20))
+def test_pieces_are_the_range_in_order_and_small(start, size):
+    parts = list(pieces(start, start + size))
+    assert total(parts) == size
+    assert all(0 < end - begin <= 1 << 20 for begin, end in parts)
+    assert [begin for begin, _ in parts] == [start, *(end for _, end in parts)][: len(parts)]
 
 
 def test_data_in_order_is_one_range():

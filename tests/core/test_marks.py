@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy_netdump.core.marks import Marks
 
-from scapy_netdump.core import marks as marks_module
+from scapy_netdump.core import extents as module
+from scapy_netdump.core.extents import Marks
 
 EDGE = 3 * Marks.SIZE
 
@@ -22,7 +21,7 @@ places = st.sets(
 def marks_of(bytes_: set[int]) -> Marks:
     marks = Marks()
     for place in sorted(bytes_, key=lambda place: place % 7):
-        marks.add(place, np.ones(1, np.bool_))
+        assert marks.compare(place, b"a", b"b") == 1
     return marks
 
 
@@ -36,14 +35,27 @@ def test_ranges_hold_just_the_bytes_that_were_added(first: set[int], second: set
     assert all(before[1] < after[0] for before, after in pairwise(ranges))
 
 
+@given(st.integers(0, 3 * Marks.SIZE), st.binary(max_size=300), st.data())
+def test_just_the_bytes_that_differ_are_marked(
+    start: int, some: bytes, data: st.DataObject
+) -> None:
+    others = data.draw(st.binary(min_size=len(some), max_size=len(some)))
+    others = bytes(a if at % 3 else b for at, (a, b) in enumerate(zip(some, others, strict=True)))
+    marks = Marks()
+    count = marks.compare(start, memoryview(some), others)
+    different = {start + at for at in range(len(some)) if some[at] != others[at]}
+    assert count == marks.total == len(different)
+    assert {at for first, last in marks.ranges() for at in range(first, last)} == different
+
+
 def test_a_stretch_over_many_blocks_is_one_range() -> None:
     marks = Marks()
-    marks.add(100, np.ones(5 * Marks.SIZE, np.bool_))
+    assert marks.compare(100, bytes(5 * Marks.SIZE), b"x" * 5 * Marks.SIZE) == 5 * Marks.SIZE
     assert marks.ranges() == [(100, 100 + 5 * Marks.SIZE)]
 
 
 def test_too_many_ranges_become_fewer_that_hold_them_all(monkeypatch) -> None:
-    monkeypatch.setattr(marks_module, "MOST_RANGES", 10)
+    monkeypatch.setattr(module, "MOST_RANGES", 10)
     marks = marks_of(set(range(0, 3000, 3)))
     ranges = marks.ranges()
     assert len(ranges) <= 10

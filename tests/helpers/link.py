@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
+from helpers.receiving import MemorySinks
 from helpers.traffic import header
 
 from scapy_netdump import formats
-from scapy_netdump.core.account import Account
 from scapy_netdump.core.receiving.events import Ended
 from scapy_netdump.core.receiving.limits import Limits
 from scapy_netdump.core.receiving.receiver import Receiver
@@ -49,55 +49,6 @@ class Content:
 
     def read(self, offset: int, size: int) -> bytes:
         return self.vmcore[offset : offset + size]
-
-
-class MemorySink:
-    """The files of a dump that is received, in memory. Written bytes are never changed."""
-
-    name = "info"
-    note = ""
-
-    def __init__(self) -> None:
-        self.files = {kind: bytearray() for kind in (formats.VMCORE, formats.KDH, formats.EKCD_KEY)}
-        self.status = ""
-
-    def write(self, kind: int, pieces: Sequence[Buffer], offset: int) -> None:
-        file = self.files[kind]
-        data = b"".join(pieces)
-        file.extend(bytes(max(0, offset + len(data) - len(file))))
-        file[offset : offset + len(data)] = data
-
-    def read(self, kind: int, start: int, end: int) -> bytes:
-        return bytes(self.files[kind][start:end])
-
-    def update(self, account: Account, status: str) -> None:
-        self.status = status
-
-    def sync(self) -> None:
-        pass
-
-    def finish(self, account: Account, status: str) -> MemorySink:
-        self.status = status
-        return self
-
-    def discard(self) -> None:
-        self.status = "discarded"
-
-    def as_dict(self) -> dict[str, str | None]:
-        return {}
-
-
-class MemorySinks:
-    """Dumps in memory, in the order in which they began."""
-
-    def __init__(self) -> None:
-        self.began: list[MemorySink] = []
-        self.paths: list[bytes] = []
-
-    def begin(self, client: str, path: bytes) -> MemorySink:
-        self.began.append(MemorySink())
-        self.paths.append(path)
-        return self.began[-1]
 
 
 class Server:
@@ -132,7 +83,7 @@ class Server:
         self._settle(now)
 
     def vmcores(self) -> list[bytes]:
-        return [bytes(sink.files[formats.VMCORE]) for sink in self.sinks.began]
+        return [bytes(sink.files[formats.VMCORE]) for sink in self.sinks.dumps]
 
     def _port(self, session: Session) -> int:
         for port, known in self._sessions.items():
@@ -143,8 +94,10 @@ class Server:
         return port
 
     def _settle(self, now: float) -> None:
-        for closing in self._receiver.take().closings:
-            self.ended.append(closing.run(now))
+        outcome = self._receiver.take()
+        successors = dict(outcome.moved)
+        self._sessions = {port: successors.get(s, s) for port, s in self._sessions.items()}
+        self.ended += [closing.run(now) for closing in outcome.closings]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from scapy_netdump import wire
 from scapy_netdump.core.account import Account
 from scapy_netdump.core.receiving.events import Event
 from scapy_netdump.core.receiving.sinks import Sinks
+from scapy_netdump.core.verdict import Verdict
 from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import ACK_PORT, EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
 from scapy_netdump.server.server import ServeOptions, Server
@@ -36,9 +37,10 @@ class MemoryFiles:
 
 
 class MemorySink:
-    """A Sink (core/sinks.py) in memory. ``fail`` is asked before each write, and raises.
+    """A Sink in memory. ``fail`` is asked before each write, and raises.
 
-    ``log`` has what was called, in order.
+    ``others`` are second versions of bytes: type of message, offset, bytes. ``log`` has what was
+    called, in order.
     """
 
     def __init__(self, name: str) -> None:
@@ -50,6 +52,7 @@ class MemorySink:
             EKCD_KEY: bytearray(),
         }
         self.written: dict[int, list[tuple[int, int]]] = {kind: [] for kind in self.files}
+        self.others: list[tuple[int, int, bytes]] = []
         self.log: list[str] = []
         self.status = "begun"
         self.fail: Callable[[int, int], None] = lambda kind, offset: None
@@ -66,16 +69,21 @@ class MemorySink:
     def read(self, kind: int, start: int, end: int) -> bytes:
         return bytes(self.files[kind][start:end])
 
-    def update(self, account: Account, status: str) -> None:
+    def keep_other(self, kind: int, offset: int, data: Buffer) -> None:
+        self.fail(kind, offset)
+        self.others.append((kind, offset, bytes(data)))
+        self.log.append("other")
+
+    def update(self, account: Account, verdict: Verdict) -> None:
         self.log.append("update")
-        self.status = status
+        self.status = str(verdict)
 
     def sync(self) -> None:
         self.log.append("sync")
 
-    def finish(self, account: Account, status: str) -> MemoryFiles:
+    def finish(self, account: Account, verdict: Verdict) -> MemoryFiles:
         self.log.append("finish")
-        self.status = status
+        self.status = str(verdict)
         return MemoryFiles()
 
     def discard(self) -> None:
@@ -89,6 +97,10 @@ class MemorySinks:
         self.dumps: list[MemorySink] = []
         self.asked: list[tuple[str, bytes]] = []
         self.full = False
+
+    def vmcores(self) -> list[bytes]:
+        """What came of each dump."""
+        return [bytes(dump.files[VMCORE]) for dump in self.dumps]
 
     def begin(self, client: str, path: bytes) -> MemorySink:
         if self.full:

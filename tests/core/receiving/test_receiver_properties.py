@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The receiver under any traffic, against a model that remembers bytes one by one.
 
-Whatever comes: an ack means that the sink has the bytes; the first value of a byte stays;
-a client has at most one dump that runs and one that waits for data; HERALDs harm nothing.
+Whatever comes: an ack means that the sink has the bytes; the first value of a byte stays, and
+another one is kept beside it; a client has at most one dump that runs and one that waits for data;
+HERALDs harm nothing.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Server(RuleBasedStateMachine):
         phase = session.phase
         burst = [sent[:4] + wire.ack(place) + sent[8:] for place, sent in enumerate(burst)]
         acks = session.receive(b"".join(burst), self.now, [len(datagram) for datagram in burst])
+        self.take()
         acked = list(wire.acks(acks))
         assert acked == sorted(acked)
         assert not acked or phase is not Phase.OVER
@@ -95,16 +97,27 @@ class Server(RuleBasedStateMachine):
             self.check_acked(session, burst[place])
 
     def check_acked(self, session: Session, datagram: bytes) -> None:
-        """What was acked is in the sink: for each byte, the value that was acked first."""
+        """What was acked is in the sink of a dump of this client: for each byte the value that was
+        acked first, and a message that had others is kept whole."""
         (found,) = wire.messages(datagram)
         assert found.type != HERALD
-        if found.type == VMCORE:
-            model = self.models[session.number]
-            for at, value in enumerate(datagram[found.start :], found.offset):
-                model.setdefault(at, value)
-            end = found.offset + found.len
+        if found.type != VMCORE:
+            return
+        payload, end = datagram[found.start :], found.offset + found.len
+        line = [session]
+        while line[-1].successor is not None:
+            line.append(line[-1].successor)
+        sinks = [self.sinks.dumps[one.number - 1] for one in line]
+        here = [sink.read(VMCORE, found.offset, end) == payload for sink in sinks]
+        beside = [(VMCORE, found.offset, payload) in sink.others for sink in sinks]
+        assert any(here) or any(beside)
+        model = self.models[session.number]
+        for at, value in enumerate(payload, found.offset):
+            model.setdefault(at, value)
+        if len(line) == 1:
             expected = bytes(model[at] for at in range(found.offset, end))
-            assert self.sinks.dumps[session.number - 1].read(VMCORE, found.offset, end) == expected
+            assert sinks[0].read(VMCORE, found.offset, end) == expected
+            assert beside[0] or expected == payload
 
     @precondition(lambda self: self.sessions)
     @rule(data=st.data(), offset=st.integers(0, 300))
@@ -124,7 +137,10 @@ class Server(RuleBasedStateMachine):
 
     @rule()
     def take(self) -> None:
-        events, closings, gone = self.receiver.take()
+        events, closings, moved, gone = self.receiver.take()
+        for _, new in moved:
+            self.sessions.append(new)
+            self.models[new.number] = {}
         self.events += [*events, *(closing.run(self.now) for closing in closings)]
         self.gone += gone
 
@@ -146,7 +162,8 @@ class Server(RuleBasedStateMachine):
 
     @invariant()
     def coverage_is_what_the_sink_has(self) -> None:
-        for session, sink in zip(self.sessions, self.sinks.dumps, strict=True):
+        for session in self.sessions:
+            sink = self.sinks.dumps[session.number - 1]
             written = {at for start, end in sink.written[VMCORE] for at in range(start, end)}
             assert written == {
                 at for start, end in session.account.vmcore for at in range(start, end)
@@ -156,13 +173,15 @@ class Server(RuleBasedStateMachine):
         self.receiver.stop(self.now)
         self.take()
         assert list(self.receiver.sessions()) == []
-        assert sorted(s.number for s in self.gone) == [s.number for s in self.sessions]
+        numbers = sorted(session.number for session in self.sessions)
+        assert sorted(session.number for session in self.gone) == numbers
         ends = [event.dump for event in self.events if isinstance(event, Ended | Discarded)]
-        assert sorted(ends) == [session.number for session in self.sessions]
+        assert sorted(ends) == numbers
         for event in self.events:
             if isinstance(event, Ended) and event.reason == "success":
                 assert event.complete
                 assert event.missing == []
+                assert not self.sinks.dumps[event.dump - 1].others
             assert not isinstance(event, OffLimits) or event.offset + event.length > 400
             assert not isinstance(event, WriteFailed) or event.error == "full"
 

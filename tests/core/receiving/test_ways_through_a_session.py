@@ -63,10 +63,11 @@ def outcome(
     return (
         acks,
         sink.files,
+        sink.others,
         list(session.account.vmcore),
         session.phase,
         session.last,
-        (session.messages, session.repeated, session.ignored, session.conflicting_bytes),
+        (session.messages, session.repeated, session.ignored, session.account.conflicting_bytes),
     )
 
 
@@ -137,7 +138,7 @@ def test_a_super_frame_with_a_hole_is_two_writes_and_the_repeats_one_comparison(
     )
     assert len(wire.acks(session.receive(b"".join(sent[20:30]), 1.0))) == 10
     assert read == [(2000, 3000)]
-    assert (session.repeated, session.conflicting_bytes) == (10, 0)
+    assert (session.repeated, session.account.conflicting_bytes) == (10, 0)
 
 
 def test_what_is_next_and_alone_is_written_before_its_ack():

@@ -6,7 +6,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from helpers.link import Content, Link
+from helpers.link import CLIENT, Content, Link
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from scapy_netdump.core.sending.kernel import KernelSender
 from scapy_netdump.core.sending.sender import GaveUp, Patience, Sender
 from scapy_netdump.core.sending.window import WindowSender
 from scapy_netdump.errors import NetdumpError
+from scapy_netdump.kerneldump.key import DumpKey
 from scapy_netdump.wire import acks
 
 DISCIPLINES = [WindowSender, KernelSender]
@@ -53,11 +54,12 @@ def test_a_finished_transfer_is_identical(
     discipline: type, rates: Rates, seed: int, size: int, payload: int, delay: float
 ) -> None:
     vmcore = Random(seed).randbytes(size)
-    key = Random(seed + 1).randbytes(4096)
+    random = Random(seed + 1)
+    key = DumpKey(2, random.randbytes(32), random.randbytes(256)).pack(4096)
     link = Link(delay=delay, rates=rates, seed=seed)
     link.run(sender(discipline, vmcore, payload, key))
     number = link.server.vmcores().index(vmcore)  # a HERALD that comes late begins another
-    assert bytes(link.server.sinks.began[number].files[formats.EKCD_KEY]) == key
+    assert bytes(link.server.sinks.dumps[number].files[formats.EKCD_KEY]) == key
     assert link.server.ended[-1].reason == SUCCESS
 
 
@@ -99,7 +101,7 @@ def test_the_order_is_the_kernels(discipline: type) -> None:
     ]  # fmt: skip
     assert [seqno for _, _, seqno in link.transmitted] == list(range(1, len(kinds) + 1))
     assert kinds.count(formats.EKCD_KEY) == 3  # 1448, 1448, 1200: PROTOCOL.md
-    assert link.server.sinks.paths == [b"lab"]
+    assert link.server.sinks.asked == [(CLIENT[0], b"lab")]
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
@@ -155,6 +157,6 @@ def test_no_datagram_does_harm(discipline: type, payloads: list[bytes], port: in
 def test_a_path_must_fit_into_one_message(discipline: type) -> None:
     link = Link()
     link.run(sender(discipline, bytes(100), payload=64, path=b"p" * 63))
-    assert link.server.sinks.paths == [b"p" * 63]
+    assert link.server.sinks.asked == [(CLIENT[0], b"p" * 63)]
     with pytest.raises(NetdumpError, match="does not fit"):
         sender(discipline, bytes(100), payload=64, path=b"p" * 64)

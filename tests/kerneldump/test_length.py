@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long a dump is by what it says itself: of each kind, whole, cut, with holes, and hostile."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from random import Random
+
+import pytest
+import zstandard
+from helpers.dumps import HEADERS, Minidump, elf_core, ustar
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scapy_netdump.kerneldump.length import OwnLength, own_length
+
+PAGES = [0, 1, 5, 300, 4000]
+
+
+def told(data: bytes, end: int | None = None) -> OwnLength | None:
+    return own_length(lambda start, stop: data[start:stop], len(data) if end is None else end)
+
+
+FILES = (("panic.txt", b"boom"), ("msgbuf.txt", b"x" * 1500), ("version.txt", b""))
+TEXT = b"".join(ustar(name, data) for name, data in FILES)
+PACKED = Random(1).randbytes(300_000) + bytes(300_000)
+
+
+@pytest.mark.parametrize(("name", "version"), HEADERS)
+def test_a_minidump_of_each_architecture(name, version):
+    data = Minidump(name, version, PAGES).build()
+    assert told(data) == OwnLength("minidump", len(data))
+    assert told(data[: -len(data) // 2]) == OwnLength("minidump", len(data))
+
+
+def test_a_minidump_whose_bitmap_is_not_there_tells_nothing():
+    data = Minidump("amd64", 3, PAGES).build()
+    assert told(data[:4096]) is None
+
+    def with_a_hole(start: int, end: int) -> bytes | None:
+        return None if start < 12_300 < end else data[start:end]
+
+    assert own_length(with_a_hole, len(data)) is None
+
+
+def test_an_elf_core_ends_with_its_last_segment():
+    data = elf_core("<", 64, 62, [(0, b"a" * 4096), (1 << 20, b"b" * 8192)])
+    assert told(data) == OwnLength("ELF core", len(data))
+    assert told(data[:-5000]) == OwnLength("ELF core", len(data))
+
+
+def test_a_textdump_ends_with_its_last_member():
+    assert told(TEXT) == OwnLength("textdump", len(TEXT))
+    assert told(TEXT[:-600]) == OwnLength("textdump", len(TEXT) - 512)
+    assert told(TEXT[:2000]) == OwnLength("textdump", 1024 + 512 + 1536)
+
+
+def packed() -> dict[str, bytes]:
+    one = zstandard.ZstdCompressor(write_checksum=True)
+    return {
+        "gzip stream": gzip.compress(PACKED),
+        "zstd stream": one.compress(PACKED),
+    }
+
+
+@pytest.mark.parametrize("kind", packed())
+@pytest.mark.parametrize("padding", [0, 1, 4095])
+def test_a_compressed_stream_ends_before_its_padding(kind, padding):
+    data = packed()[kind]
+    assert told(data + bytes(padding)) == OwnLength(kind, len(data))
+    assert told(data * 2 + bytes(padding)) == OwnLength(kind, 2 * len(data))
+
+
+@pytest.mark.parametrize("kind", packed())
+@given(st.data())
+def test_a_stream_that_is_cut_has_no_end(kind, data):
+    whole = packed()[kind]
+    cut = data.draw(st.integers(5, len(whole) - 1))
+    assert told(whole[:cut]) == OwnLength(kind, None)
+
+
+@given(st.binary(max_size=200_000), st.integers(1, 19), st.booleans(), st.booleans())
+def test_zstd_frames_of_any_kind(data, level, checksum, size):
+    compressor = zstandard.ZstdCompressor(
+        level=level, write_checksum=checksum, write_content_size=size
+    )
+    frame = compressor.compress(data)
+    assert told(frame + bytes(100)) == OwnLength("zstd stream", len(frame))
+
+
+def test_other_data_tells_nothing():
+    assert told(b"") is None
+    assert told(b"nothing of the kind" * 1000) is None
+    assert told(Random(3).randbytes(5000)) is None
+
+
+@given(
+    st.sampled_from(
+        [
+            Minidump("amd64", 3, PAGES).build()[:20_000],
+            elf_core("<", 64, 62, [(0, b"a" * 4096)]),
+            TEXT,
+            *packed().values(),
+        ]
+    ),
+    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=20),
+    st.integers(0, 20_000),
+)
+def test_whatever_is_damaged_there_is_an_answer(data, changes, end):
+    damaged = bytearray(data)
+    for at, value in changes:
+        damaged[at] = value
+    answer = told(bytes(damaged), min(end, len(damaged)))
+    assert answer is None or answer.length is None or answer.length >= 0
+
+
+def test_a_bitmap_of_a_size_without_sense_is_not_read():
+    data = bytearray(Minidump("amd64", 3, PAGES).build())
+    data[32:36] = struct.pack("<I", 0xFFFFF000)
+    asked: list[int] = []
+
+    def read(start: int, end: int) -> bytes:
+        asked.append(end - start)
+        return bytes(data[start:end])
+
+    assert own_length(read, 1 << 44) is None
+    assert sum(asked) < 1 << 17

@@ -13,9 +13,31 @@ from ..dump.inspection import Inspection, inspect
 from ..errors import UsageError
 from ..store.text_files import write_files
 from ..text import printable
-from .exits import GOOD, INCOMPLETE
-from .passphrase import ask_passphrase
+from .common import EXITS, GOOD, INCOMPLETE, ask_passphrase
 from .progress import ProgressLine
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Print the message buffer of a dump, the oldest text first: of a vmcore, "
+        "plain, compressed or encrypted, of a textdump, or of a dump in a capture. It stands in "
+        "the first pages, so that a dump which broke off early still has it. Missing bytes are "
+        "marked, and control characters escaped."
+    )
+    parser.epilog = EXITS
+    parser.add_argument("file", metavar="FILE", help="a vmcore, or a capture")
+    parser.add_argument(
+        "-p", dest="private_key", metavar="PRIVATEKEY",
+        help="the RSA private key of an encrypted dump, in PEM form",
+    )  # fmt: skip
+    parser.add_argument(
+        "--number", type=int, metavar="N", help="which dump of a capture that has several"
+    )
+    parser.add_argument(
+        "--extract", metavar="DIR", help="also write the files of a textdump to this directory"
+    )
+    parser.add_argument("--json", action="store_true", help="print an object with the text")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,8 +9,10 @@ import struct
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..core.account import MAX_KEY_SIZE
+from ..core.extents import Range
 from ..core.observing.selection import Selection
 from ..dump.found import NoDumpError, is_capture
 from ..dump.heads import Heads
@@ -20,13 +22,39 @@ from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..recovery.recoverer import Recoverer
+from ..store.abandoned import true_status
+from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.naming import Published, stored_dumps
 from ..text import counted, printable
-from .answers import Answer, describe_directory, look
-from .describe import describe_dump, describe_header, indent
-from .exits import FAILED, GOOD, INCOMPLETE
-from .passphrase import ask_passphrase
+from .common import EXITS, FAILED, GOOD, INCOMPLETE, ask_passphrase
 from .progress import ProgressLine
-from .selection import selection_of
+from .selection import add_selection, selection_of
+from .words import Look, describe_dump, describe_files, describe_header, indent, look
+
+
+class Answer(NamedTuple):
+    """What there is to say of a file, for people and for programs."""
+
+    text: str
+    values: dict[str, Any]
+    complete: bool = True
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Say what files hold: captures, vmcores, dump directories, dump headers "
+        "(kdh.*) and keys (key.*); and of a dump, whether what is here is enough to debug it. "
+        "Nothing is written."
+    )
+    parser.epilog = EXITS
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument(
+        "-p", dest="private_key", metavar="PRIVATEKEY",
+        help="the RSA private key of encrypted dumps, in PEM form",
+    )  # fmt: skip
+    add_selection(parser)
+    parser.add_argument("--json", action="store_true", help="print a list with an object a file")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 def _describe(name: str, selection: Selection, private_key: Path | None) -> Answer:
     path = Path(name)
     if path.is_dir():
-        return describe_directory(path, private_key)
+        return _directory(path, private_key)
     if not path.is_file():  # a pipe, or nothing at all
         return _capture(name, selection, private_key)
     data = path.read_bytes() if path.stat().st_size <= MAX_KEY_SIZE else b""
@@ -67,6 +95,74 @@ def _describe(name: str, selection: Selection, private_key: Path | None) -> Answ
     return (
         _capture(name, selection, private_key) if is_capture(path) else _vmcore(name, private_key)
     )
+
+
+def _directory(path: Path, private_key: Path | None) -> Answer:
+    """What a dump directory holds. StoreError if it cannot be read."""
+    dumps = [
+        _stored(host, number, files, private_key)
+        for (host, number), files in stored_dumps(path).items()
+    ]
+    values = {"kind": "dump directory", "dumps": [dump.values for dump in dumps]}
+    title = indent(f"{path}: dump directory", [counted(len(dumps), "dump")])
+    text = "\n".join([title, *(dump.text for dump in dumps)])
+    return Answer(text, values, all(dump.complete for dump in dumps))
+
+
+def _stored(host: str, number: int, files: Published, private_key: Path | None) -> Answer:
+    header = _stored_header(files.kdh)
+    missing, problem = _stored_missing(files.map)
+    status = (true_status(files.info) if files.info else "") or "no info file"
+    contents = _contents(files, private_key)
+    values = {
+        "host": host,
+        "number": number,
+        "status": status,
+        "kdh": header.as_dict() if header is not None else None,
+        "missing": missing,
+        "files": files.as_dict(),
+        "contents": contents.values,
+    }
+    lines = [status, *problem, *(describe_header(header) if header is not None else ())]
+    lines += [*contents.lines, *describe_files(files)]
+    complete = status == "Dump complete" and missing == []
+    return Answer(
+        indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
+    )
+
+
+def _contents(files: Published, private_key: Path | None) -> Look:
+    """A look into the vmcore of a stored dump."""
+    if files.vmcore is None:
+        return Look([], None)
+    with ExitStack() as opened:
+        try:
+            return look(
+                inspect(files.vmcore, opened, private_key=private_key, passphrase=ask_passphrase)
+            )
+        except NetdumpError as error:
+            return look(error)
+
+
+def _stored_missing(path: Path | None) -> tuple[list[Range] | None, list[str]]:
+    """What a mapfile says is missing; None, and why, if it cannot be told."""
+    try:
+        return (parse_mapfile(_text(path))[0] if path is not None else []), []
+    except MapfileError as error:
+        return None, [str(error)]
+
+
+def _stored_header(path: Path | None) -> DumpHeader | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        data = file.read(HEADER_SIZE)
+    return DumpHeader.unpack(data) if len(data) == HEADER_SIZE else None
+
+
+def _text(path: Path) -> str:
+    with path.open(encoding="utf-8", errors="backslashreplace") as file:
+        return file.read()
 
 
 def _header(name: str, header: DumpHeader) -> Answer:

@@ -8,29 +8,46 @@ import sys
 from pathlib import Path
 
 from ..dump.heads import Heads
-from ..dump.inspection import Inspection
-from ..errors import CaptureError, NetdumpError, UsageError
-from ..kerneldump.regions import Region
-from ..recovery.recoverer import RecoveredDump, Recoverer, Recovery
-from ..report.collect import MAX_REPORTED, Collector, View, Watched
-from ..report.diagnosis import diagnose
-from ..report.facts import facts
-from ..report.page import Part, Picture, Section, page
-from ..report.pictures import coverage_picture, transfer_picture, waiting_picture
+from ..errors import CaptureError, UsageError
+from ..recovery.recoverer import Recoverer, Recovery
+from ..report.collect import MAX_REPORTED, Collector
+from ..report.page import Section, page
 from ..text import counted, printable
-from .answers import look
-from .describe import describe_dump
-from .exits import FAILED, GOOD, INCOMPLETE
-from .passphrase import ask_passphrase
+from .common import EXITS, FAILED, GOOD, INCOMPLETE, ask_passphrase, stopped_by_signals
 from .progress import ProgressLine
-from .selection import selection_of
-from .signals import stopped_by_signals
+from .selection import add_selection, selection_of
 
 _PAGE = "report.html"
 
 
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Make an HTML page, or pictures, of the dumps in some captures: offset, "
+        "throughput and messages in flight over time, what the client waited for, how long acks "
+        "took, and which parts of the file are here. Needs matplotlib "
+        "(pip install 'scapy-netdump[report]')."
+    )
+    parser.epilog = EXITS
+    parser.add_argument("captures", metavar="CAPTURE", nargs="+", help="- is standard input")
+    parser.add_argument(
+        "-o", dest="page", metavar="PAGE", help="the page to write (default: report.html)"
+    )
+    parser.add_argument(
+        "--png", dest="directory", metavar="DIR",
+        help="write each picture to a file there; without -o no page then",
+    )  # fmt: skip
+    parser.add_argument(
+        "-p", dest="private_key", metavar="PRIVATEKEY",
+        help="the RSA private key of encrypted dumps, in PEM form",
+    )  # fmt: skip
+    add_selection(parser)
+
+
 def run(options: argparse.Namespace) -> int:
     """Read, draw, write, and return the exit status."""
+    from .report_section import section_of  # draws, and matplotlib is an extra
+
     name = options.page or (None if options.directory else _PAGE)
     for capture in options.captures:
         if name is not None and Path(capture).exists() and Path(name).exists():
@@ -41,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     private_key = Path(options.private_key) if options.private_key is not None else None
     inspections = heads.inspections(private_key, ask_passphrase)
     sections = [
-        _section(number, *found)
+        section_of(number, *found)
         for number, found in enumerate(
             zip(recovery.dumps, collector.dumps, inspections, strict=False), 1
         )
@@ -75,61 +92,6 @@ def _read(options: argparse.Namespace, collector: Collector) -> Recovery:
                     recoverer.recovery.problems.append(str(error))
         collector.finish()
         return recoverer.finish()
-
-
-def _section(
-    number: int, dump: RecoveredDump, watched: Watched, inspection: Inspection | NetdumpError
-) -> Section:
-    several = len(watched.views) > 1
-    parts = [
-        _part(f"dump{number}" + (f"-view{turn}" if several else ""), view)
-        for turn, view in enumerate(watched.views, 1)
-    ]
-    looked = look(inspection)
-    pictures = []
-    if dump.bytes_expected:
-        png = _coverage(dump, inspection)
-        pictures.append(Picture(f"dump{number}-coverage", "Coverage of the file by region", png))
-    title = f"{dump.client} to {dump.server}"
-    if dump.kdh is not None:
-        title += f": {dump.kdh.hostname}, {dump.kdh.panicstring}"
-    return Section(
-        title=title,
-        complete=dump.complete,
-        verdict=f"{dump.status}. {looked.lines[0] if looked.lines else ''}",
-        description=describe_dump(dump, looked.lines),
-        parts=parts,
-        pictures=pictures,
-    )
-
-
-def _part(name: str, view: View) -> Part:
-    timeline = view.timeline
-    return Part(
-        title=f"How it went, as seen in {', '.join(view.captures)}",
-        sentence=diagnose(timeline).text,
-        facts=facts(timeline),
-        pictures=[
-            Picture(
-                f"{name}-transfer",
-                "Offset in the file, throughput, messages in flight and what the time was spent "
-                "on. Stalls are shaded: pauses of more than 100 ms and four round trips.",
-                transfer_picture(timeline),
-            ),
-            Picture(
-                f"{name}-waiting",
-                "Where the time went, and how long acks took.",
-                waiting_picture(timeline),
-            ),
-        ],
-    )
-
-
-def _coverage(dump: RecoveredDump, inspection: Inspection | NetdumpError) -> bytes:
-    """A picture by region; of a dump that cannot be looked into, of the file as it was sent."""
-    if isinstance(inspection, NetdumpError) or not inspection.contents.regions:
-        return coverage_picture([Region("file as sent", 0, dump.bytes_expected)], dump.missing)
-    return coverage_picture(inspection.contents.regions, list(inspection.content.missing))
 
 
 def _write(

@@ -23,12 +23,16 @@ from ..dump.content import Content, FileContent, Padded, Part
 from ..dump.found import FoundDump, find_dump
 from ..errors import NetdumpError
 from ..formats import COMPRESSIONS
-from ..kerneldump.encryption import IV_SIZE, ONE_TIME_KEY_SIZE, check_combination, encryption_number
-from ..kerneldump.header import DumpHeader, changed_header, pack_header
+from ..kerneldump.header import DumpHeader, architecture_version, changed_header, pack_header
 from ..kerneldump.info import info_values
-from ..kerneldump.key import DumpKey
+from ..kerneldump.key import (
+    IV_SIZE,
+    ONE_TIME_KEY_SIZE,
+    DumpKey,
+    check_combination,
+    encryption_number,
+)
 from ..kerneldump.minidump import minidump_architecture
-from ..kerneldump.recognition import architecture_version
 
 #: Told of work before the first byte can be sent: what, how many bytes, and of how many.
 Progress = Callable[[str, int, int | None], None]

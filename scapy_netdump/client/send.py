@@ -19,9 +19,9 @@ from ..core.sending.sender import Counters, GaveUp, Patience, Sender
 from ..core.sending.window import WindowSender
 from ..errors import NetdumpError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
-from ..net.faulty import FaultyTransport
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
+from ..net.wrapped import FaultyTransport
 from .prepare import OutgoingDump, Preparation, open_dump
 
 #: Told how far the sending has come: what was done, of how many bytes, in how many seconds.

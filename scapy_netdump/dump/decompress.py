@@ -17,7 +17,7 @@ from typing import Any
 from ..capture.compressed import MAGIC_SIZE, DamagedError, Unpack, unpacker
 from ..core.extents import Range
 from ..errors import NetdumpError
-from ..kerneldump.recognition import ZSTD_MAGIC
+from ..kerneldump.header import ZSTD_MAGIC
 from .content import Content
 
 Write = Callable[[int, bytes], None]

@@ -20,8 +20,7 @@ from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
 from ..core.verdict import Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
-from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.recognition import compression_number
+from ..kerneldump.header import HEADER_SIZE, DumpHeader, compression_number
 from ..recovery.recoverer import RecoveredDump, Recoverer
 from ..store.mapfile import MapfileError, parse_mapfile
 from ..store.naming import Published

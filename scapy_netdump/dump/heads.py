@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..core.account import Account
-from ..core.observing.batch import Floats
+from ..core.observing.batch import Floats, Storage
 from ..core.observing.messages import Acks, Messages
 from ..core.observing.observed_dump import ObservedDump
-from ..core.observing.storage import Storage
 from ..errors import NetdumpError
 from ..kerneldump.contents import HEAD_SIZE
 from .content import Held

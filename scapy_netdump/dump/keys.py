@@ -11,20 +11,20 @@ from pathlib import Path
 
 from ..errors import NetdumpError
 from ..formats import ENCRYPTIONS
-from ..kerneldump.encryption import (
+from ..kerneldump.key import (
     AES,
     AES_BLOCK,
     CHACHA20,
     CHACHA20_BLOCK,
     CIPHER_KEY_SIZE,
     ONE_TIME_KEY_SIZE,
+    DumpKey,
     EncryptionError,
     aes_iv,
     chacha20_carry,
     chacha20_nonce,
     pkcs1_v15_message,
 )
-from ..kerneldump.key import DumpKey
 from .cipher import Stream
 
 try:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from ..core.extents import Range
 from ..errors import StoreError
-from ..kerneldump.header import DumpHeader
-from ..kerneldump.recognition import compression_number
+from ..kerneldump.header import DumpHeader, compression_number
 from ..store.mapfile import mapfile_text
 from .cipher import WINDOW, Cipher, Decrypted
 from .content import Content, Held, Part

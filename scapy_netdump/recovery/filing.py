@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.account import Account
+from ..core.observing.batch import Storage
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
-from ..core.observing.storage import Storage
 from ..errors import StoreError
 from ..store.continuation import Continued, continue_dump
 from ..store.directory import Directory

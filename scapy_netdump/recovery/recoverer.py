@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..capture.live import LiveCapture
+from ..core.observing.batch import Storage
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.selection import Selection
-from ..core.observing.storage import Storage
 from ..core.observing.watcher import Watcher
 from ..dump.captures import Captures, Progress
 from ..store.dump_files import HostFullError

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from ..core.observing.batch import Floats
+from ..core.observing.batch import Floats, Storage
 from ..core.observing.messages import Acks, Columns, Messages
 from ..core.observing.observed_dump import ObservedDump
-from ..core.observing.storage import Storage
 from .timeline import Timeline
 
 #: Dumps that a report shows, the first ones: a hostile capture can hold any number, and each

@@ -17,8 +17,7 @@ from typing import NamedTuple
 from ..core.verdict import Verdict
 from ..errors import StoreError
 from ..kerneldump.header import DumpHeader
-from ..kerneldump.info import info_text
-from ..kerneldump.savecore_info import savecore_info_text
+from ..kerneldump.info import info_text, savecore_info_text
 
 #: What the name of a vmcore ends in while bytes are still to come.
 PART = ".part"

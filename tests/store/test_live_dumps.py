@@ -23,7 +23,7 @@ from helpers.traffic import header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.cli.exits import INCOMPLETE
+from scapy_netdump.cli.common import INCOMPLETE
 from scapy_netdump.core.account import Account
 from scapy_netdump.core.receiving.sinks import Sink, Sinks
 from scapy_netdump.core.verdict import Verdict

@@ -12,12 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ... import formats
-from .batch import Flow
+from .batch import Flow, Storage
 from .disputes import Prefer
 from .heralds import Herald, Heralds, Peer
 from .messages import Acks
 from .observed_dump import ObservedDump
-from .storage import Storage
 
 #: Bound on what a hostile capture can make us keep.
 MAX_DUMPS = 4096

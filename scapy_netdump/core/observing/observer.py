@@ -13,12 +13,11 @@ import numpy as np
 
 from ... import formats
 from .attribution import Attribution, Stretch
-from .batch import Batch, Floats, Flow
+from .batch import Batch, Floats, Flow, Storage
 from .disputes import Prefer
 from .messages import Acks, Columns, Messages, decode, payload
 from .observed_dump import ObservedDump
 from .selection import Directions, Selection
-from .storage import Storage
 from .watcher import Watcher
 
 MAX_PATH = 1024  # PATH_MAX of FreeBSD's sys/syslimits.h

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.extents import Range
 from ..dump.survey import Survey
+from ..errors import NetdumpError
 from ..kerneldump.header import DumpHeader
 from ..recovery.recoverer import RecoveredDump
 from ..store.naming import Published
 from ..text import counted, printable, utc_date
 
-if TYPE_CHECKING:  # most dumps have no plain copy
+if TYPE_CHECKING:  # most dumps are neither looked into nor have a plain copy
+    from ..dump.inspection import Inspection
     from ..dump.plain import PlainCopy
 
 _MAX_RANGES = 5
@@ -93,6 +95,25 @@ def describe_survey(survey: Survey) -> list[str]:
     if len(contents.regions) > len(shown):
         lines.append(f"  and {len(contents.regions) - len(shown)} more regions")
     return lines
+
+
+class Look(NamedTuple):
+    """What a look into a dump showed; no values if there could be none."""
+
+    lines: list[str]
+    values: dict[str, Any] | None
+
+
+def look(inspection: Inspection | NetdumpError) -> Look:
+    """What an inspection shows, or why there is none."""
+    if isinstance(inspection, NetdumpError):
+        return Look([f"not looked into: {inspection}"], None)
+    lines, values = describe_survey(inspection.survey), inspection.survey.as_dict()
+    if inspection.contents.kind == "textdump":
+        files = [(file.name, len(file.data)) for file in inspection.text_files]
+        lines += [f"  {name}: {counted(size, 'byte')}" for name, size in files]
+        values["text_files"] = [{"name": name, "size": size} for name, size in files]
+    return Look(lines, values)
 
 
 def describe_files(files: Published) -> list[str]:

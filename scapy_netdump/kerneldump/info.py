@@ -38,8 +38,8 @@ def savecore_info_text(
     address: str, number: int, header: DumpHeader | None, last_line: str, *, complete: bool
 ) -> str:
     """The text as savecore(8) writes it, which crashinfo(8) reads, for dump ``number`` from
-    ``address``, ending in ``last_line``, which says whether it is ``complete``. The lines are those of printheader() in
-    sbin/savecore/savecore.c.
+    ``address``, ending in ``last_line``, which says whether it is ``complete``. The lines are
+    those of printheader() in sbin/savecore/savecore.c.
 
     Control characters are escaped as in netdumpd's. Only the line break within a
     version string stays, as crashinfo(8) compares it with those of kernels; what follows is
@@ -93,3 +93,13 @@ def info_values(text: str) -> dict[str, str]:
     if "Version String" in values:
         values["Version String"] = values["Version String"].replace(r"\n", "\n")
     return values
+
+
+def info_origin(text: str) -> str:
+    """Where the dump of an info file came from: an address, or a device; empty if it does not
+    say."""
+    first = text.partition("\n")[0]
+    device = first.removeprefix("Dump header from device: ")
+    if device != first:
+        return device
+    return first.rpartition(" [")[2].removesuffix("]") if first.startswith("Dump from ") else ""

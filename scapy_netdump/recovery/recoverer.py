@@ -23,7 +23,6 @@ from ..store.hosts import host_name
 from ..store.naming import Published
 from ..store.nowhere import Nowhere
 from .filing import Filed, Filing, RefusedError
-from .result import RecoveredDump as RecoveredDump
 from .result import Recovery as Recovery
 from .result import recovered_dump
 

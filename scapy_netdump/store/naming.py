@@ -28,7 +28,7 @@ MAP = ".map"
 #: What the name of a file ends in that holds the dump headers which do not count.
 OTHER = ".other"
 
-#: What the name of a compressed vmcore ends in.
+#: What the name of a compressed vmcore ends in: gzip, zstd, in the order of their numbers.
 SUFFIXES = (".gz", ".zst")
 
 #: netdumpd numbers the dumps of a host below this.

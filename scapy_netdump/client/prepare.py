@@ -141,7 +141,7 @@ def prepare(
     """Make a dump ready to be sent. UnfitError if it is not whole, other NetdumpErrors if it
     cannot be made what ``preparation`` asks for."""
     preparation = preparation or Preparation()
-    if dump.verdict.kind in (Kind.INCOMPLETE, Kind.CONTRADICTED):
+    if not _can_be_whole(dump):
         raise UnfitError(f"{dump.name}: {dump.verdict}; it cannot be sent")
     outgoing = _as_it_is(dump, preparation)
     if preparation.compression != "none" or preparation.public_key is not None:
@@ -154,6 +154,15 @@ def prepare(
     if outgoing.compressed and outgoing.content.size % block:
         outgoing.content = Padded(outgoing.content, block)
     return outgoing
+
+
+def _can_be_whole(dump: Dump) -> bool:
+    """Whether nothing speaks against it: of a file of which nobody noted the holes, nor where it
+    was to end, that is all that can be said."""
+    if dump.verdict.kind is Kind.UNKNOWN:
+        received = dump.transfer is not None or bool(dump.info)
+        return dump.account.length is not None or not received
+    return dump.complete
 
 
 def prepared(

@@ -138,6 +138,16 @@ class Dump:
         """What is known to be missing: ``[start, end)`` ranges of the vmcore as it came."""
         return self.account.missing
 
+    @property
+    def bytes_expected(self) -> int:
+        """How many bytes the vmcore ought to have, as far as that is known."""
+        return self.account.bytes_expected
+
+    @property
+    def bytes_received(self) -> int:
+        """How many of those are here."""
+        return self.account.bytes_received
+
     def as_dict(self) -> dict[str, Any]:
         """The dump as ``netdump recover --json`` prints it; what only captures tell is there if
         one showed it."""
@@ -148,8 +158,8 @@ class Dump:
             "complete": verdict.complete,
             "status": str(verdict),
             "kdh": self.kdh.as_dict() if self.kdh is not None else None,
-            "bytes_expected": self.account.bytes_expected,
-            "bytes_received": self.account.bytes_received,
+            "bytes_expected": self.bytes_expected,
+            "bytes_received": self.bytes_received,
             "missing": self.missing,
             "files": {
                 **self.files.as_dict(),

@@ -16,7 +16,7 @@ from helpers.serving import Serving
 from helpers.traffic import header
 
 from scapy_netdump import send_dump
-from scapy_netdump.client.prepare import open_dump
+from scapy_netdump.client.prepare import prepared
 from scapy_netdump.client.send import SendError, Sending, SendResult, send
 from scapy_netdump.core.sending.faults import Rates
 from scapy_netdump.core.sending.sender import Counters, Patience
@@ -123,7 +123,7 @@ def test_the_path_and_jumbo_messages(serving: Serving, crash: Path, vmcore: Path
 
 @pytest.mark.parametrize("address", ["::1", "127.0.0.1"])
 def test_a_server_that_answers_the_source_port(crash: Path, vmcore: Path, address: str) -> None:
-    with Serving(crash, address=address) as serving, open_dump(str(vmcore)) as dump:
+    with Serving(crash, address=address) as serving, prepared(str(vmcore)) as dump:
         transport = ToPort(address, port=0)
         transport.herald_port = serving.port
         with closing(transport):
@@ -246,7 +246,7 @@ def test_the_traced_transport_tells_what_passes(serving: Serving, tmp_path: Path
     small = tmp_path / "small"
     small.write_bytes(bytes(3000))
     told: list[str] = []
-    with open_dump(str(small)) as dump, closing(UdpTransport(SERVER, CLIENT)) as plain:
+    with prepared(str(small)) as dump, closing(UdpTransport(SERVER, CLIENT)) as plain:
         send(dump, TracedTransport(plain, told.append))
     sent: Sequence[str] = [line for line in told if line.startswith("to port")]
     assert sent[0] == "to port 20023: 1 HERALD message, number 1 to 1, 0 bytes"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_recover import CLEAN_SHA256, ENCRYPTED, ENCRYPTED_SHA256, sha256, write
 
 from scapy_netdump.cli.main import main
-from scapy_netdump.client.prepare import Preparation, open_dump
+from scapy_netdump.client.prepare import Preparation, prepared
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.kerneldump.header import DumpHeader
 from scapy_netdump.kerneldump.info import info_values, savecore_info_text
@@ -40,7 +40,7 @@ def traffic_of(tmp_path: Path, compression: str = "none", cipher: str = "") -> l
         cipher=cipher or "chacha20",
         random=Random(1).randbytes,
     )
-    with open_dump(str(source), preparation) as dump:
+    with prepared(str(source), preparation) as dump:
         sent = dump.read(0, dump.size)
         return Dump(vmcore=sent, kdh=dump.kdh, key=dump.key).traffic()
 

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         if name is not None and Path(capture).exists() and Path(name).exists():
             _refuse_same(Path(capture), Path(name))
     heads = Heads()
-    collector = Collector(heads.storage_for)
+    collector = Collector(heads)
     recovery = _read(options, collector)
     private_key = Path(options.private_key) if options.private_key is not None else None
     inspections = heads.inspections(private_key, ask_passphrase)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..core.account import Account
@@ -41,6 +41,10 @@ class Heads:
 
     def acked(self, dump: ObservedDump, acks: Acks, times: Floats) -> None:
         """Nothing to do."""
+
+    def found(self, dumps: Sequence[ObservedDump]) -> None:
+        """These are the dumps: keep their heads, in this order."""
+        self._dumps = [(dump, dump.storage) for dump in dumps if isinstance(dump.storage, Head)]
 
     def turn(self) -> None:
         """Nothing to do."""

@@ -6,15 +6,17 @@ Imports numpy and the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from ..core.identity import REBOOT_TIME
 from ..core.observing.batch import Floats
 from ..core.observing.messages import Acks, Columns, Messages
 from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.storage import Storage
+from ..core.observing.watcher import Watcher
 from .timeline import Timeline
 
 #: Dumps that a report shows, the first ones: a hostile capture can hold any number, and each
@@ -70,16 +72,16 @@ class Watched:
 class Collector:
     """A Watcher that makes a Watched of each dump, but only of the first MAX_REPORTED."""
 
-    def __init__(self, storage_for: Callable[[ObservedDump], Storage]) -> None:
-        """``storage_for`` says where vmcores go."""
-        self._storage_for = storage_for
+    def __init__(self, watcher: Watcher) -> None:
+        """``watcher`` says where vmcores go, and is told of the dumps that were found."""
+        self._watcher = watcher
         self._dumps: dict[ObservedDump, Watched] = {}
         self._captures = 0
         self._capture = ""
 
     @property
     def dumps(self) -> list[Watched]:
-        """What was collected of each dump, as they appeared."""
+        """What was collected of each dump, in the order of their time."""
         return list(self._dumps.values())
 
     def reading(self, capture: str) -> None:
@@ -89,27 +91,48 @@ class Collector:
 
     def finish(self) -> None:
         """No more comes."""
-        for watched in self._dumps.values():
-            for view in watched.views:
-                view.timeline.finish()
+        views = [view for watched in self._dumps.values() for view in watched.views]
+        for view in {id(view): view for view in views}.values():
+            view.timeline.finish()
 
     def storage_for(self, dump: ObservedDump) -> Storage:
-        """A dump has appeared."""
+        """A dump has appeared in a capture."""
         if len(self._dumps) < MAX_REPORTED:
             self._dumps[dump] = Watched()
-        return self._storage_for(dump)
+        return self._watcher.storage_for(dump)
 
     def sent(self, dump: ObservedDump, messages: Messages, times: Floats) -> None:
         """Its client sent messages."""
         if dump in self._dumps:
+            self._go_on(dump)
             self._dumps[dump].messages.append(messages)
             self._dumps[dump].sent.append(times)
+
+    def _go_on(self, dump: ObservedDump) -> None:
+        """Have a sighting that seems to go on where another capture ended share its view."""
+        watched = self._dumps[dump]
+        if watched.views or watched.messages or dump.account.heralded:
+            return
+        for other, before in self._dumps.items():
+            same = (other.peer, other.server_port) == (dump.peer, dump.server_port)
+            late = dump.first_time - other.last_time
+            if same and before.views and 0 <= late <= REBOOT_TIME and not other.account.finished:
+                watched.views.append(before.views[-1])
 
     def acked(self, dump: ObservedDump, acks: Acks, times: Floats) -> None:
         """Its server sent acks."""
         if dump in self._dumps:
             self._dumps[dump].acks.append(acks)
             self._dumps[dump].acked.append(times)
+
+    def found(self, dumps: Sequence[ObservedDump]) -> None:
+        """These are the dumps: each is shown with all its sightings."""
+        seen, self._dumps = self._dumps, {}
+        for dump in dumps:
+            views = [view for part in dump.parts if part in seen for view in seen[part].views]
+            distinct = {id(view): view for view in views}.values()
+            self._dumps[dump] = Watched(sorted(distinct, key=lambda view: view.latest))
+        self._watcher.found(dumps)
 
     def turn(self) -> None:
         """Count what a batch brought."""

@@ -15,7 +15,7 @@ from scapy_netdump.report.timeline import Timeline
 
 def collected(*captures: Sequence[Datagram], cuts: Iterable[int] = ()) -> list[Watched]:
     """What is collected of each dump in some captures, cut into batches before ``cuts``."""
-    collector = Collector(Heads().storage_for)
+    collector = Collector(Heads())
     observer = Observer(collector.storage_for, watcher=collector)
     cuts = list(cuts)
     for number, capture in enumerate(captures):

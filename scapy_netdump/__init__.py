@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .client.send import send_dump as send_dump
+    from .dump.content import HoleError as HoleError
+    from .dump.dump import Dump as Dump
+    from .dump.open import open_dump as open_dump
+    from .errors import CaptureError as CaptureError
+    from .errors import NetdumpError as NetdumpError
+    from .errors import StoreError as StoreError
+    from .errors import UsageError as UsageError
     from .layers import KernelDumpHeader as KernelDumpHeader
     from .layers import KernelDumpKey as KernelDumpKey
     from .layers import Netdump as Netdump
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from .layers import NetdumpHerald as NetdumpHerald
     from .layers import NetdumpMessages as NetdumpMessages
     from .recovery.reassembly import reassemble as reassemble
+    from .recovery.recoverer import recover as recover
     from .scapy_tools import NetdumpSession as NetdumpSession
     from .scapy_tools import NetdumpSocket as NetdumpSocket
     from .scapy_tools import netdumpd as netdumpd
@@ -27,17 +35,25 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULE_OF = {
+    "CaptureError": "errors",
+    "Dump": "dump.dump",
+    "HoleError": "dump.content",
     "KernelDumpHeader": "layers",
     "KernelDumpKey": "layers",
     "Netdump": "layers",
     "NetdumpAck": "layers",
     "NetdumpAcks": "layers",
+    "NetdumpError": "errors",
     "NetdumpHerald": "layers",
     "NetdumpMessages": "layers",
     "NetdumpSession": "scapy_tools",
     "NetdumpSocket": "scapy_tools",
+    "StoreError": "errors",
+    "UsageError": "errors",
     "netdumpd": "scapy_tools",
+    "open_dump": "dump.open",
     "reassemble": "recovery.reassembly",
+    "recover": "recovery.recoverer",
     "send_dump": "client.send",
     "serve": "server.server",
 }

@@ -16,7 +16,7 @@ from scapy.fields import AnyField, EnumField, StrFixedLenField
 from scapy.packet import Packet
 
 from .layers import kerneldump, messages
-from .layers.base import fixed_size, offset_of
+from .layers.fields import fixed_size, offset_of
 from .wireshark.generator import dissector_source
 
 PACKAGE = Path(__file__).resolve().parent

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeAlias
 
 from ..errors import CaptureError
-from ..kerneldump.recognition import GZIP_MAGIC, ZSTD_MAGIC
+from ..kerneldump.header import GZIP_MAGIC, ZSTD_MAGIC
 
 MAGIC_SIZE = 4
 """How many bytes at the beginning of a file ``unpacker`` looks at."""

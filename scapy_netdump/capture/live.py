@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Frames from a network interface, on Linux. Imports the link types and the standard library.
+"""Frames from a network interface, on Linux, and the batches of datagrams in them.
 
 The kernel writes frames into a ring of memory that is shared with this process (packet(7),
 PACKET_RX_RING; the layouts are those of TPACKET_V3 in linux/if_packet.h). That takes one
@@ -18,7 +18,12 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from ..core.observing.batch import Batch, Bytes
 from ..errors import CaptureError
+from .datagrams import DatagramFinder
+from .frames import Frames
 from .link import ETHERNET, RAW_IP
 
 _BLOCK_SIZE = 1 << 20
@@ -183,6 +188,22 @@ class LiveCapture:
         _STATUS.pack_into(self._ring, start + _STATUS_AT, _OF_KERNEL)
         self._block = (self._block + 1) % _BLOCKS
         return frames
+
+
+def live_batches(capture: LiveCapture, finder: DatagramFinder) -> Iterator[Batch]:
+    """The batches, until the capture ends; an empty one now and then while nothing comes."""
+    while (frames := capture.read()) is not None:
+        yield finder.find(*_joined(frames))
+
+
+def _joined(frames: Sequence[LiveFrame]) -> tuple[Bytes, Frames]:
+    rows = []
+    start = 0
+    for frame in frames:
+        captured = len(frame.frame)
+        rows.append((start, captured, frame.original, frame.time, frame.link))
+        start += captured
+    return np.frombuffer(b"".join(frame.frame for frame in frames), np.uint8), Frames.of(rows)
 
 
 def _open(interface: str) -> tuple[socket.socket, int]:

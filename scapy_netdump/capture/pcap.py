@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.observing.batch import Bytes, Ints, Mask, gather
-from .capture_format import CaptureFormat
-from .chain import Chain
+from .chain import CaptureFormat, Chain
 from .frames import LARGEST_RECORD, MAX_RECORD, Frames, Scan, stretches
 
 _FILE_HEADER = struct.Struct("IHHiIII")  # magic, version, zone, accuracy, snaplen, link type

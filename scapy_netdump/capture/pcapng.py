@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.observing.batch import Bytes, Floats, Ints, gather
-from .capture_format import CaptureFormat
-from .chain import Chain
+from .chain import CaptureFormat, Chain
 from .frames import LARGEST_RECORD, Frames, Row, Scan, stretches
 
 _SECTION = 0x0A0D0D0A  # the same in both byte orders

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.observing.batch import Batch
 from ..errors import CaptureError
 from ..text import counted
-from .capture_format import CaptureFormat
+from .chain import CaptureFormat
 from .datagrams import DatagramFinder
 from .frames import Frames, Scan
 from .link import SUPPORTED, link_name

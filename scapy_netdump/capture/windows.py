@@ -6,16 +6,18 @@ A plain file is mapped; anything else is read into a ring of buffers.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 
 from ..core.observing.batch import Bytes
-from .pages import PageAdviser
 from .source import Source
 
 #: Bytes looked at at once, in a mapped file and in a buffer. No record may be longer.
@@ -25,8 +27,14 @@ _BUFFER = 1 << 23
 #: The first window is short: it is for getting to know the capture.
 _FIRST_WINDOW = 1 << 16
 
-#: A batch stays valid until two more have been taken (core/batch.py).
+#: A batch stays valid until two more have been taken (core/observing/batch.py).
 _BUFFERS = 3
+
+_POPULATE_READ = 22  # Linux 5.14, asm-generic/mman-common.h: MADV_POPULATE_READ
+_DONTNEED = mmap.MADV_DONTNEED
+
+_madvise = ctypes.CDLL(None).madvise
+_madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 class Window(NamedTuple):
@@ -91,3 +99,42 @@ class Windows:
             room = len(buffer)
             self.consumed = 0
             yield Window(buffer, 0, end, origin, last)
+
+
+class PageAdviser:
+    """Advises the kernel which pages of a mapped buffer to fetch and which to give up; to be
+    used in ``with``.
+
+    A fault for each page, and the pages' return, take a fifth of the time in which a capture is
+    read, so both are done in a thread. madvise(2) is called through ctypes, which lets other
+    threads run meanwhile. It is advice: a system that does not take it is only slower.
+    """
+
+    def __init__(self, buffer: Bytes) -> None:
+        self._buffer = buffer
+        self._advices: SimpleQueue[tuple[int, int, int] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="pages", daemon=True)
+
+    def __enter__(self) -> PageAdviser:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._advices.put(None)
+        self._thread.join()
+
+    def will_need(self, begin: int, end: int) -> None:
+        """The bytes ``[begin, end)`` of the buffer will be read soon."""
+        self._advices.put((begin, min(end, len(self._buffer)), _POPULATE_READ))
+
+    def forget(self, begin: int, end: int) -> None:
+        """The whole pages of ``[begin, end)`` will not be read again."""
+        self._advices.put((begin, end // mmap.PAGESIZE * mmap.PAGESIZE, _DONTNEED))
+
+    def _work(self) -> None:
+        address = self._buffer.ctypes.data
+        while (advice := self._advices.get()) is not None:
+            begin, end, what = advice
+            begin = begin // mmap.PAGESIZE * mmap.PAGESIZE
+            if begin < end:
+                _madvise(address + begin, end - begin, what)

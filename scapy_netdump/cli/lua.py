@@ -7,9 +7,29 @@ import argparse
 from pathlib import Path
 
 from ..wireshark.install import PROFILE_NAME, dissector, install, install_profile, uninstall, write
-from .exits import GOOD
+from .common import GOOD
 
 _CHECK = "check: tshark -G protocols | grep fbsd_netdump"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Print the dissector for Wireshark and tshark (4.0 and later), or put it where "
+        "they load it. Its filters begin with fbsd_netdump."
+    )
+    parser.epilog = "exit status: 0 all good; 1 failed; 2 wrong usage"
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-o", dest="output", metavar="FILE", help="write it to a file")
+    where.add_argument(
+        "--install", action="store_true",
+        help="put it into the personal plugin folder that the installed Wireshark names",
+    )  # fmt: skip
+    where.add_argument("--uninstall", action="store_true", help="take it out of there")
+    parser.add_argument(
+        "--profile", action="store_true",
+        help='install the profile "netdump": columns, colours and I/O graphs',
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:

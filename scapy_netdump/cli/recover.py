@@ -7,23 +7,82 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..capture.live import LiveCapture
 from ..core.observing.disputes import Prefer
+from ..dump.dump import Unlock
 from ..errors import CaptureError, NetdumpError, UsageError
-from ..kerneldump.key import DumpKey
+from ..recovery.plain_copies import PlainCopies
 from ..recovery.recoverer import Recoverer
 from ..recovery.result import Recovery
 from ..text import counted, printable
-from .describe import describe_dump
-from .exits import FAILED, GOOD, INCOMPLETE
+from .common import EXITS, FAILED, GOOD, INCOMPLETE, ask_passphrase, stopped_by_signals
 from .progress import ProgressLine
-from .selection import selection_of
-from .signals import stopped_by_signals
+from .selection import add_selection, selection_of
+from .words import describe_dump
 
-if TYPE_CHECKING:
-    from ..recovery.plain_copies import Unlock
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Rebuild every dump in some captures (pcap or pcapng, plain, gzip or zstd), "
+        "with the file names of a netdump server, and say which bytes are missing. Captures of "
+        "the same dump fill each other's holes, and those of a dump that was recovered before."
+    )
+    parser.epilog = EXITS
+    parser.add_argument("captures", metavar="CAPTURE", nargs="*", help="- is standard input")
+    parser.add_argument("-i", dest="interface", metavar="IFACE", help="capture live; ends with ^C")
+    _add_places(parser)
+    _add_plain(parser)
+    add_selection(parser)
+    parser.add_argument(
+        "--prefer", choices=("acked", "first", "last"), default="acked",
+        help="which of different payloads for the same bytes is kept: the one acked first, or "
+        "what was seen first or last in the order of the captures; a file that is continued "
+        "counts as first, and only last replaces bytes of it (default: acked)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print a list with an object a dump")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    """Where the files go, and what they are called."""
+    group = parser.add_argument_group("where the files go")
+    places = group.add_mutually_exclusive_group()
+    places.add_argument(
+        "-o", dest="directory", metavar="DIR", default=".",
+        help="created if need be (default: here). An incomplete dump of the same host in it that "
+        "is this one is continued: its holes are filled, and its mapfile shrinks. Any other dump "
+        "is left alone, and this one gets a new number",
+    )  # fmt: skip
+    places.add_argument(
+        "--into", metavar="DIR",
+        help="continue a dump in DIR, of whatever host, and keep nothing if it is not the same. "
+        "Also what netdumpd left, or a server that was killed: as nobody knows its holes, "
+        "what is zero there and was not captured counts as missing",
+    )  # fmt: skip
+    names = group.add_mutually_exclusive_group()
+    names.add_argument(
+        "--names", action="store_true", help="name files by the clients' names in reverse DNS"
+    )
+    names.add_argument(
+        "--savecore-names", dest="savecore", action="store_true",
+        help="name files as savecore(8) does: vmcore.N, info.N, bounds, vmcore.last",
+    )  # fmt: skip
+
+
+def _add_plain(parser: argparse.ArgumentParser) -> None:
+    """Decryption and decompression."""
+    group = parser.add_argument_group(
+        "plain copies",
+        "A dump that came encrypted or compressed stays as it is, so that it can be continued. "
+        "Beside it these write vmcore.HOST.N, with a mapfile if bytes of it are missing.",
+    )
+    group.add_argument(
+        "--decrypt-with", dest="private_key", metavar="KEY",
+        help="decrypt with this RSA private key, in PEM form; a passphrase is asked for on the "
+        "terminal",
+    )  # fmt: skip
+    group.add_argument("--decompress", action="store_true", help="decompress gzip and zstd")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("nothing to recover from: name a capture, or an interface with -i")
     unlock = _unlock(Path(options.private_key)) if options.private_key is not None else None
     recovery = _recover(options)
-    failures = _add_plain(recovery, unlock, options)
+    failures = _make_plain(recovery, unlock, options)
     for problem in [*recovery.problems, *failures]:
         print(f"netdump: {printable(problem)}", file=sys.stderr)
     if options.json:
@@ -48,15 +107,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _unlock(private_key: Path) -> Unlock:
     """What opens the keys of dumps. The passphrase is asked for now, not after hours."""
-    from ..dump.keys import DumpCipher, load_private_key, unwrap_key
-    from .passphrase import ask_passphrase
+    from ..dump.keys import unlocker
 
-    key = load_private_key(private_key, lambda: ask_passphrase(private_key))
-
-    def unlock(blob: DumpKey) -> DumpCipher:
-        return DumpCipher(blob, unwrap_key(blob, key, str(private_key)))
-
-    return unlock
+    return unlocker(private_key, ask_passphrase)
 
 
 def _recover(options: argparse.Namespace) -> Recovery:
@@ -81,18 +134,18 @@ def _recover(options: argparse.Namespace) -> Recovery:
         return recoverer.finish()
 
 
-def _add_plain(recovery: Recovery, unlock: Unlock | None, options: argparse.Namespace) -> list[str]:
+def _make_plain(
+    recovery: Recovery, unlock: Unlock | None, options: argparse.Namespace
+) -> list[str]:
     """Have plain copies made of dumps, if that was asked for; returns what went wrong."""
     failures: list[str] = []
     if unlock is None and not options.decompress:
         return failures
-    from ..recovery.plain_copies import PlainDumps
-
     with ProgressLine() as progress:
-        plain = PlainDumps(unlock, options.decompress, options.savecore, progress)
-        for number, dump in enumerate(recovery.dumps):
+        copies = PlainCopies(unlock, options.decompress, options.savecore, progress)
+        for dump in recovery.dumps:
             try:
-                recovery.dumps[number] = plain.add(dump)
+                copies.add(dump)
             except NetdumpError as error:
                 failures.append(str(error))
     return failures

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``netdump serve``: the dump server as a program. Wiring only.
+"""``netdump serve``: the dump server as a program.
 
 The order of things is what makes it safe: all that needs a privilege is opened, then the
 privilege is given up; then the process that runs scripts is forked; then this one is
@@ -16,8 +16,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from ..capture.pcapng_writer import PcapngWriter
-from ..capture.tap import CaptureTap
+from ..capture.write import CaptureTap, PcapngWriter
 from ..core.receiving.events import Discarded, Ended, Event, Started
 from ..core.receiving.limits import Limits, networks
 from ..errors import StoreError, UsageError
@@ -31,9 +30,11 @@ from ..server.service.privileges import User, become, find_user
 from ..store.hosts import host_name
 from ..store.live_dumps import LiveDumps
 from ..text import counted
-from .exits import GOOD
+from .common import GOOD, stopped_by_signals
 from .serve_log import ServeLog
-from .signals import stopped_by_signals
+from .serve_options import add
+
+__all__ = ["add", "handler_arguments", "run"]
 
 _TICK = 1.0  # seconds between two reports of how far a dump is
 

@@ -14,8 +14,7 @@ from typing import Any, TypeAlias
 
 from ..core.receiving.events import DumpEvent, Event
 from ..text import printable
-from .serve_lines import line_of
-from .status_lines import StatusLines
+from .serve_words import StatusLines, line_of
 
 #: Lines that may wait to be written; more are dropped, and counted.
 _WAITING = 10_000

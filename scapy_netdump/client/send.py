@@ -19,10 +19,10 @@ from ..core.sending.sender import Counters, GaveUp, Patience, Sender
 from ..core.sending.window import WindowSender
 from ..errors import NetdumpError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
-from ..net.faulty import FaultyTransport
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
-from .prepare import OutgoingDump, Preparation, open_dump
+from ..net.wrapped import FaultyTransport
+from .prepare import Outgoing, Preparation, prepared
 
 #: Told how far the sending has come: what was done, of how many bytes, in how many seconds.
 Progress = Callable[[Counters, int, float], None]
@@ -88,7 +88,7 @@ def send_dump(
     `client` and `port` are the address and the port to send from; see `Preparation` for what
     is made of the file and `Sending` for how it is sent.
     """
-    with open_dump(file, preparation) as dump:
+    with prepared(file, preparation) as dump:
         transport = UdpTransport(server, client, port, mtu)
         try:
             return send(dump, transport, sending, progress)
@@ -97,7 +97,7 @@ def send_dump(
 
 
 def send(
-    dump: OutgoingDump,
+    dump: Outgoing,
     transport: Transport,
     sending: Sending | None = None,
     progress: Progress | None = None,

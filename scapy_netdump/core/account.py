@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..formats import COMPRESSIONS
-from ..kerneldump.header import HEADER_SIZE, DumpHeader
+from ..kerneldump.header import HEADER_SIZE, MAGIC_SIZE, DumpHeader, compression_number
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..kerneldump.length import OwnLength, Read, own_length
-from ..kerneldump.recognition import MAGIC_SIZE, compression_number
 from ..text import counted
 from .extents import Extents, Marks, Range, total
 from .verdict import Kind, Verdict

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..capture.datagrams import DatagramFinder
-from ..capture.live import LiveCapture
-from ..capture.live_reader import live_batches
+from ..capture.live import LiveCapture, live_batches
 from ..capture.reader import CaptureReader
 from ..capture.source import Source, open_source
 from ..core.observing.attribution import MAX_DUMPS
-from ..core.observing.batch import Batch
+from ..core.observing.batch import Batch, Storage
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.observer import Observer
 from ..core.observing.selection import Selection
-from ..core.observing.storage import Storage
 from ..core.observing.watcher import Watcher
 from ..text import counted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..kerneldump.encryption import AES, AES_BLOCK, CHACHA20, EncryptionError, undecryptable
+from ..kerneldump.key import AES, AES_BLOCK, CHACHA20, EncryptionError, undecryptable
 from .content import Content
 
 #: Bytes enciphered at once.

@@ -42,8 +42,9 @@ class Survey:
         }
 
 
-def survey(content: Content, contents: Contents) -> Survey:
-    """Look into a plain dump, of which ``contents`` tells what it is."""
+def survey(content: Content, contents: Contents, *, certain: bool = True) -> Survey:
+    """Look into a plain dump, of which ``contents`` tells what it is. Without ``certain`` there
+    may be holes that nobody noted."""
     missing = list(content.missing)
     lost: Iterable[int] = ()
     page = PAGE
@@ -52,7 +53,8 @@ def survey(content: Content, contents: Contents) -> Survey:
     elif contents.minidump is not None:
         page = contents.minidump.page
         lost = _lost_pages(content, contents, contents.minidump)
-    return Survey(contents, missing, verdict(contents, missing), list(_ranges(lost, page)))
+    meaning = verdict(contents, missing, certain=certain)
+    return Survey(contents, missing, meaning, list(_ranges(lost, page)))
 
 
 def _lost_pages(content: Content, contents: Contents, minidump: Minidump) -> Iterator[int]:

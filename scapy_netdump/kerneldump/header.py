@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel dump header, struct kerneldumpheader in sys/sys/kerneldump.h, all four versions.
-
-Imports the standard library and the generated formats.
-"""
+"""The kernel dump header, struct kerneldumpheader in sys/sys/kerneldump.h, all four versions,
+and how its parity, its compression and its architecture's version are found."""
 
 from __future__ import annotations
 
 import re
 import struct
 from dataclasses import dataclass
+from functools import reduce
+from operator import xor
 from typing import Any
 
 from ..errors import NetdumpError
 from ..formats import COMPRESSIONS, KDH_LAYOUTS, MAGICS
-from .parity import parity_of
 
 NEWEST = max(KDH_LAYOUTS)
 HEADER_SIZE = struct.calcsize(KDH_LAYOUTS[NEWEST][0])
@@ -22,6 +21,17 @@ _VERSION_AT = struct.calcsize(KDH_LAYOUTS[NEWEST][0].partition("I")[0])
 _UNUSED = "unused"
 _CODES = re.compile(r"\d*[a-zA-Z]")  # of a struct format, one for each field
 _SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
+
+#: What compressed data begins with: RFC 1952, section 2.3.1; RFC 8878, section 3.1.1.
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAGIC_SIZE = len(ZSTD_MAGIC)
+
+#: KERNELDUMP_COMP_* by that.
+_COMPRESSIONS = {GZIP_MAGIC: 1, ZSTD_MAGIC: 2}
+
+#: KERNELDUMP_*_VERSION in sys/sys/kerneldump.h, where it is not 1.
+_ARCHITECTURE_VERSIONS = {"amd64": 2, "i386": 2}
 
 
 class HeaderError(NetdumpError):
@@ -163,3 +173,23 @@ def _value(name: str, value: int | str | None, layout: str, names: tuple[str, ..
 
 def _text(value: bytes) -> str:
     return value.partition(b"\0")[0].decode(errors="backslashreplace")
+
+
+def parity_of(data: bytes) -> int:
+    """XOR of all whole 32-bit big-endian words of `data` (kerneldump_parity in sys/kerneldump.h).
+
+    Over the 512 bytes of a header, its parity field included, the result is 0; over
+    everything but that field it is the value that the field must have.
+    """
+    words = struct.iter_unpack("!I", memoryview(data)[: len(data) & ~3])
+    return reduce(xor, (word for (word,) in words), 0)
+
+
+def architecture_version(architecture: str) -> int:
+    """The version of the dump format that the kernel claims on an architecture."""
+    return _ARCHITECTURE_VERSIONS.get(architecture, 1)
+
+
+def compression_number(head: bytes) -> int:
+    """How a vmcore that begins with ``head`` is compressed, as the header has it; 0 if not."""
+    return next((number for magic, number in _COMPRESSIONS.items() if head.startswith(magic)), 0)

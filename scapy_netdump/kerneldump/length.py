@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .elfcore import ElfCore, ElfError
+from .header import GZIP_MAGIC, ZSTD_MAGIC
 from .minidump import HEAD_SIZE as MINIDUMP_HEAD
 from .minidump import Minidump, MinidumpError
-from .recognition import GZIP_MAGIC, ZSTD_MAGIC
 from .textdump import BLOCK, is_textdump, member_size
 
 #: Reads the bytes ``[start, end)`` of a dump; None if not all of them are known.

@@ -15,9 +15,19 @@ from scapy.fields import (
 from scapy.layers.inet import UDP
 from scapy.packet import Packet
 
-from ..kerneldump.parity import parity_of
-from .base import Described, Summary, _Layer, described, fixed_size, offset_of
-from .fields import CStringField, DumpTimeField, MagicField, ParityField
+from ..kerneldump.header import parity_of
+from .fields import (
+    CStringField,
+    Described,
+    DumpTimeField,
+    MagicField,
+    ParityField,
+    Summary,
+    _Layer,
+    described,
+    fixed_size,
+    offset_of,
+)
 
 # KERNELDUMP_COMP_* and KERNELDUMP_ENC_*.
 COMPRESSIONS = {0: "none", 1: "gzip", 2: "zstd"}

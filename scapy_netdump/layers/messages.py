@@ -8,8 +8,7 @@ from scapy.fields import IntEnumField, IntField, LongField, PacketListField
 from scapy.layers.inet import UDP, UDPerror
 from scapy.packet import Packet, Raw, bind_top_down
 
-from .base import Summary, _Layer, described, fixed_size, offset_of
-from .fields import PathField
+from .fields import PathField, Summary, _Layer, described, fixed_size, offset_of
 
 # netdump(4): heralds go to the server's port 20023, acks to the client's port 20024. The
 # numbers are NETDUMP_PORT and NETDUMP_ACKPORT in sys/netinet/netdump/netdump.h.

@@ -18,9 +18,16 @@ from typing import NamedTuple
 
 from ..errors import NetdumpError
 from ..wire import ACK_SIZE
-from .many import MAX_DATAGRAM as MAX_DATAGRAM
-from .many import MOST, ManyReceiver, can_receive
-from .udp import Address, Splitter, ask_for_buffer, join_received
+from .udp import (
+    MAX_DATAGRAM,
+    MOST,
+    Address,
+    ManyReceiver,
+    Splitter,
+    ask_for_buffer,
+    can_receive,
+    join_received,
+)
 
 End = tuple[str, int]
 

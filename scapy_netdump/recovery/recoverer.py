@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..capture.live import LiveCapture
+from ..core.observing.batch import Storage
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.selection import Selection
-from ..core.observing.storage import Storage
 from ..core.observing.watcher import Watcher
 from ..dump.captures import Captures, Progress
-from ..store.dump_files import HostFullError, Published
+from ..store.dump_files import HostFullError
 from ..store.hosts import host_name
+from ..store.naming import Published
 from ..store.nowhere import Nowhere
 from .filing import Filed, Filing, RefusedError
-from .result import RecoveredDump as RecoveredDump
 from .result import Recovery as Recovery
 from .result import recovered_dump
 

@@ -6,17 +6,15 @@ Imports numpy and the core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from ..core.identity import REBOOT_TIME
-from ..core.observing.batch import Floats
+from ..core.observing.batch import Floats, Storage
 from ..core.observing.messages import Acks, Columns, Messages
 from ..core.observing.observed_dump import ObservedDump
-from ..core.observing.storage import Storage
-from ..core.observing.watcher import Watcher
 from .timeline import Timeline
 
 #: Dumps that a report shows, the first ones: a hostile capture can hold any number, and each
@@ -72,9 +70,9 @@ class Watched:
 class Collector:
     """A Watcher that makes a Watched of each dump, but only of the first MAX_REPORTED."""
 
-    def __init__(self, watcher: Watcher) -> None:
-        """``watcher`` says where vmcores go, and is told of the dumps that were found."""
-        self._watcher = watcher
+    def __init__(self, storage_for: Callable[[ObservedDump], Storage]) -> None:
+        """``storage_for`` says where vmcores go."""
+        self._storage_for = storage_for
         self._dumps: dict[ObservedDump, Watched] = {}
         self._captures = 0
         self._capture = ""
@@ -99,7 +97,7 @@ class Collector:
         """A dump has appeared in a capture."""
         if len(self._dumps) < MAX_REPORTED:
             self._dumps[dump] = Watched()
-        return self._watcher.storage_for(dump)
+        return self._storage_for(dump)
 
     def sent(self, dump: ObservedDump, messages: Messages, times: Floats) -> None:
         """Its client sent messages."""
@@ -132,7 +130,6 @@ class Collector:
             views = [view for part in dump.parts if part in seen for view in seen[part].views]
             distinct = {id(view): view for view in views}.values()
             self._dumps[dump] = Watched(sorted(distinct, key=lambda view: view.latest))
-        self._watcher.found(dumps)
 
     def turn(self) -> None:
         """Count what a batch brought."""

@@ -26,7 +26,8 @@ from scapy.supersocket import SuperSocket
 from ..core.receiving.session import Session
 from ..errors import NetdumpError
 from ..layers.messages import datagram_class
-from ..net.server_sockets import MAX_DATAGRAM, DataSocket, End, HeraldSocket
+from ..net.server_sockets import DataSocket, End, HeraldSocket
+from ..net.udp import MAX_DATAGRAM
 from .session import take_apart, udp_and_ip
 
 _RECEIVE_BUFFER = 4 << 20

@@ -26,8 +26,7 @@ from ..core.account import MAX_KEY_SIZE
 from ..core.identity import REBOOT_TIME, RESEND_WINDOW
 from ..core.observing.messages import MAX_OFFSET
 from ..layers import kerneldump, messages
-from ..layers.base import fixed_size
-from ..layers.fields import CStringField, DumpTimeField, PathField
+from ..layers.fields import CStringField, DumpTimeField, PathField, fixed_size
 from .minidump import HEADERS, MAGIC_SIZE
 
 _TEMPLATE = Path(__file__).with_name("template")

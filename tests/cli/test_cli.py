@@ -568,18 +568,58 @@ def test_progress_is_shown_on_a_terminal_and_gone_at_the_end(tmp_path: Path, cra
     assert shown.endswith(b"\r\x1b[K")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["recover", "--help"], ["--version"]])
-def test_help_imports_neither_scapy_nor_numpy(arguments: list[str]) -> None:
+def loaded_by(*arguments: str) -> tuple[str, str, set[str]]:
+    """What a command that argparse ends printed, its status, and the modules that are loaded."""
     program = (
         "import sys\nfrom scapy_netdump.cli.main import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n"
         "    print(end.code, *sys.modules, file=sys.stderr)"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    status, *modules = answer.stderr.split()
-    assert status == "0"
+    status, *modules = answer.stderr.splitlines()[-1].split()
+    return answer.stdout, status, set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], "0"),
+        (["--version"], "0"),
+        (["--version", "recover"], "0"),
+        ([], "2"),
+        (["no-such-command"], "2"),
+        (["--no-such-option"], "2"),
+    ],
+)
+def test_until_a_command_is_named_none_is_imported(arguments: list[str], status: str) -> None:
+    output, ended, modules = loaded_by(*arguments)
+    assert ended == status
+    assert ("netdump" in output) == (status == "0")
     assert {"scapy", "numpy"}.isdisjoint(modules)
-    assert "netdump" in answer.stdout
+    parts = {name.split(".")[1] for name in modules if name.startswith("scapy_netdump.")}
+    assert parts == {"cli", "errors", "text"}
+    assert {name for name in modules if name.startswith("scapy_netdump.cli.")} == {
+        "scapy_netdump.cli.main",
+        "scapy_netdump.cli.common",
+    }
+
+
+COMMANDS = {"recover", "serve", "send", "service", "info", "dmesg", "decrypt", "report", "lua"}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_help_of_a_command_imports_no_other_command_and_nothing_optional(command: str) -> None:
+    output, status, modules = loaded_by(command, "--help")
+    assert status == "0"
+    assert output.startswith(f"usage: netdump {command} ")
+    assert {"scapy", "cryptography", "matplotlib", "zstandard"}.isdisjoint(modules)
+    imported = {name.removeprefix("scapy_netdump.cli.") for name in modules}
+    assert imported & COMMANDS == {command}
+
+
+def test_help_tells_of_every_command() -> None:
+    lines = netdump("--help").stdout.splitlines()
+    assert {line.split()[0] for line in lines if line.startswith("    ")} >= COMMANDS
 
 
 def test_recovery_does_not_import_scapy(capture: Path, crash: Path) -> None:

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from scapy_netdump.cli.serve_lines import line_of, status_line
 from scapy_netdump.cli.serve_log import ServeLog
-from scapy_netdump.cli.status_lines import StatusLines
+from scapy_netdump.cli.serve_words import StatusLines, line_of, status_line
 from scapy_netdump.core.receiving import events
 from scapy_netdump.core.receiving.events import (
     Discarded,

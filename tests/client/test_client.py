@@ -21,8 +21,8 @@ from scapy_netdump.client.send import SendError, Sending, SendResult, send
 from scapy_netdump.core.sending.faults import Rates
 from scapy_netdump.core.sending.sender import Counters, Patience
 from scapy_netdump.formats import ACK_PORT, HERALD_PORT
-from scapy_netdump.net.traced import TracedTransport
 from scapy_netdump.net.udp_client import UdpTransport
+from scapy_netdump.net.wrapped import TracedTransport
 from scapy_netdump.wire import Buffer, ack, messages
 
 CLIENT = "127.67.76.1"  # C, L

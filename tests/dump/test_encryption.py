@@ -26,8 +26,7 @@ from scapy_netdump.dump import cipher as encryption
 from scapy_netdump.dump.cipher import Decrypted, Encrypted
 from scapy_netdump.dump.keys import DumpCipher, load_private_key, unwrap_key, wrap_key
 from scapy_netdump.errors import NetdumpError
-from scapy_netdump.kerneldump.encryption import pkcs1_v15_message, undecryptable
-from scapy_netdump.kerneldump.key import DumpKey
+from scapy_netdump.kerneldump.key import DumpKey, pkcs1_v15_message, undecryptable
 
 ONE_TIME_KEY = hashlib.sha512(b"one-time key").digest()
 IV = hashlib.sha256(b"iv").digest()

@@ -16,13 +16,13 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy_netdump.dump.plain import PlainCopy, plain_copy
 from test_encryption import Bytes, dump_cipher
 
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.dump.cipher import Encrypted
+from scapy_netdump.dump.compression import Decompressed, decompress
 from scapy_netdump.dump.content import FileContent
-from scapy_netdump.dump.decompress import Decompressed, decompress
-from scapy_netdump.dump.plain import PlainCopy, plain_copy
 from scapy_netdump.errors import NetdumpError, StoreError
 from scapy_netdump.kerneldump.header import DumpHeader, pack_header
 from scapy_netdump.store.mapfile import parse_mapfile

@@ -28,7 +28,7 @@ import numpy as np
 
 from scapy_netdump import formats, wire
 from scapy_netdump.core.observing.batch import Batch, Flow
-from scapy_netdump.kerneldump.parity import parity_of
+from scapy_netdump.kerneldump.header import parity_of
 
 CLIENT, SERVER = "10.99.0.2", "10.99.0.1"
 EPHEMERAL_PORT = 41885

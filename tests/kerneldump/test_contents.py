@@ -11,7 +11,7 @@ from helpers.dumps import Minidump, elf_core, ustar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.dump.textdump import text_files
+from scapy_netdump.dump.console import text_files
 from scapy_netdump.kerneldump.contents import contents_of, verdict
 from scapy_netdump.kerneldump.elfcore import ElfCore, ElfError
 from scapy_netdump.kerneldump.textdump import BLOCK, forward

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapy_netdump.errors import NetdumpError
-from scapy_netdump.kerneldump.header import HEADER_SIZE, DumpHeader
-from scapy_netdump.kerneldump.parity import parity_of
+from scapy_netdump.kerneldump.header import HEADER_SIZE, DumpHeader, parity_of
 from scapy_netdump.layers import KernelDumpHeader
 
 CAPTURE = PCAPS / "kernel-clean.pcap.gz"

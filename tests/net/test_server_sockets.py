@@ -13,7 +13,8 @@ import pytest
 from helpers.receiving import PATIENCE, Client
 
 from scapy_netdump import wire
-from scapy_netdump.net.server_sockets import MAX_DATAGRAM, DataSocket, Poller
+from scapy_netdump.net.server_sockets import DataSocket, Poller
+from scapy_netdump.net.udp import MAX_DATAGRAM
 
 SERVER, CLIENT, STRANGER = "127.73.0.1", "127.73.1.1", "127.73.2.1"
 

@@ -19,8 +19,7 @@ from scapy_netdump.cli.main import main
 from scapy_netdump.client.prepare import Preparation, open_dump
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.kerneldump.header import DumpHeader
-from scapy_netdump.kerneldump.info import info_values
-from scapy_netdump.kerneldump.savecore_info import savecore_info_text
+from scapy_netdump.kerneldump.info import info_values, savecore_info_text
 from scapy_netdump.store.mapfile import parse_mapfile
 
 HOST = "10.99.0.2"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Datagrams on their way into the core, many at a time. Imports numpy.
+"""Datagrams on their way into the core, many at a time, and what takes their payloads.
 
 A capture of a gigabyte holds 1.5 million datagrams. One Python object for each
 would cost more than copying the capture twice, so they travel as columns.
@@ -8,7 +8,7 @@ would cost more than copying the capture twice, so they travel as columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,20 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.start)
+
+
+class Storage(Protocol):
+    """Where the bytes of a file go."""
+
+    def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
+        """Store one contiguous range from ``offset`` on: the pieces of ``buffer`` at
+        ``positions``, of ``lengths`` bytes each, one after the other."""
+
+    def put(self, start: int, data: bytes) -> None:
+        """Store ``data`` at ``start``."""
+
+    def read(self, start: int, end: int) -> bytes | None:
+        """The bytes stored in ``[start, end)``; None if they are not kept."""
 
 
 def at_every_byte(buffer: Bytes, dtype: str) -> npt.NDArray[Any]:

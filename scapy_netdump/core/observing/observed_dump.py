@@ -9,12 +9,11 @@ from ... import formats
 from ..account import Account
 from ..extents import Range, pieces
 from .acks import AckHistory
-from .batch import Bytes
+from .batch import Bytes, Storage
 from .disputes import Prefer
 from .heralds import Herald, Peer
 from .messages import MAX_OFFSET, Acks, Messages, payload
 from .observed_file import ObservedFile
-from .storage import Storage
 
 
 class ObservedDump:

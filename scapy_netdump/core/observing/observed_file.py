@@ -10,11 +10,10 @@ import numpy as np
 
 from ..extents import Extents, Marks
 from .acks import AckHistory, Sent, SentHistory
-from .batch import Bytes, Ints, Mask
+from .batch import Bytes, Ints, Mask, Storage
 from .disputes import Disputes, Prefer
 from .messages import Messages
 from .recent import RecentPayloads
-from .storage import Storage
 
 
 class ObservedFile:

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .batch import Floats
+from .batch import Floats, Storage
 from .messages import Acks, Messages
 from .observed_dump import ObservedDump
-from .storage import Storage
 
 
 class Watcher(Protocol):

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What happens in a dump server, in words for people: a line an event."""
+"""What happens in a dump server, in words for people: a line an event, and on a terminal a line
+for each dump that is running."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from ..core.receiving.events import (
     Discarded,
@@ -21,6 +23,9 @@ from ..core.receiving.events import (
     WriteFailed,
 )
 from ..text import counted, printable
+
+_MOST = 10  # lines of running dumps
+_SMOOTHING = 0.3  # the weight of the last interval in the rate that is shown
 
 
 def line_of(event: Event) -> str | None:
@@ -117,3 +122,50 @@ _TELLERS: dict[type[Event], Callable[[Any], str]] = {
     Ended: _ended,
     Stopped: _stopped,
 }
+
+
+class StatusLines:
+    """Lines at the bottom of a terminal, one for each dump that is running."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        self._terminal = terminal
+        self._dumps: dict[int, tuple[Progress, float]] = {}
+        self._shown = 0
+
+    def take(self, event: DumpEvent) -> None:
+        """Note how far a dump is, or that it is over."""
+        if isinstance(event, Progress):
+            self._dumps[event.dump] = event, self._rate(event)
+        elif isinstance(event, (Ended, Discarded)):
+            self._dumps.pop(event.dump, None)
+
+    def _rate(self, event: Progress) -> float:
+        """Bytes a second, of late."""
+        before, rate = self._dumps.get(event.dump, (None, None))
+        if before is None or event.now <= before.now:
+            return event.bytes_received / event.seconds if event.seconds else 0.0
+        last = (event.bytes_received - before.bytes_received) / (event.now - before.now)
+        return last if rate is None else rate + _SMOOTHING * (last - rate)
+
+    def clear(self) -> None:
+        """Take the lines away, so that something can be printed in their place."""
+        if self._shown:
+            self._terminal.write(f"\x1b[{self._shown}A\x1b[J")
+            self._shown = 0
+
+    def show(self) -> None:
+        """Print the lines below everything else, none of them longer than the terminal."""
+        width = _width(self._terminal)
+        lines = [status_line(event, rate) for event, rate in self._dumps.values()]
+        if len(lines) > _MOST:
+            lines[_MOST - 1 :] = [f"and {len(lines) - _MOST + 1} more"]
+        for line in lines:
+            self._terminal.write(line[: width - 1] + "\n")
+        self._shown = len(lines)
+
+
+def _width(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:
+        return 80

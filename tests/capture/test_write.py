@@ -18,9 +18,7 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.utils import rdpcap
 
-from scapy_netdump.capture.pcapng_writer import PcapngWriter
-from scapy_netdump.capture.tap import CaptureTap
-from scapy_netdump.capture.udp_packets import LARGEST_PAYLOAD, udp_headers
+from scapy_netdump.capture.write import LARGEST_PAYLOAD, CaptureTap, PcapngWriter, udp_headers
 from scapy_netdump.errors import CaptureError
 from scapy_netdump.formats import FINISHED, HERALD, VMCORE
 from scapy_netdump.recovery.recoverer import recover

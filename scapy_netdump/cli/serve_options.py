@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import argparse
 
-from ...formats import ACK_PORT, HERALD_PORT
-from .common import Commands, port
+from ..formats import ACK_PORT, HERALD_PORT
+from .common import port, port_or_any
 
-_SERVE_EXITS = "exit status: 0 stopped by a signal; 1 failed; 2 wrong usage"
+_EXITS = "exit status: 0 stopped by a signal; 1 failed; 2 wrong usage"
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
-def add(commands: Commands) -> None:
-    """Add the command to those of ``netdump``."""
-    parser = commands.add_parser(
-        "serve",
-        help="receive dumps from panicking kernels",
-        description="Receive dumps, as netdumpd does, until SIGTERM or ^C. Always stays in the "
-        "foreground and logs to standard error; `netdump service` prints what starts it at boot.",
-        epilog=_SERVE_EXITS,
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Receive dumps, as netdumpd does, until SIGTERM or ^C. Always stays in the "
+        "foreground and logs to standard error; `netdump service` prints what starts it at boot."
     )
+    parser.epilog = _EXITS
     _add_netdumpd(parser)
     _add_network(parser)
     _add_files(parser)
@@ -61,7 +59,7 @@ def _add_netdumpd(parser: argparse.ArgumentParser) -> None:
 def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--port", type=_port_or_any, default=HERALD_PORT, metavar="PORT",
+        "--port", type=port_or_any, default=HERALD_PORT, metavar="PORT",
         help="where HERALDs arrive; 0 for any free port (default: 20023)",
     )  # fmt: skip
     group.add_argument(
@@ -146,10 +144,6 @@ def size(text: str) -> int:
     if not digits.isdecimal() or len(digits) > 15:
         raise argparse.ArgumentTypeError(f"{text}: not a size; as 4096, 512M or 2G")
     return int(digits) << _UNITS.get(unit, 0)
-
-
-def _port_or_any(text: str) -> int:
-    return 0 if text == "0" else port(text)
 
 
 def _ack_port(text: str) -> int | None:

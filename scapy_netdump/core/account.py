@@ -146,6 +146,7 @@ class Account:
     __slots__ = (
         "_announced",
         "_packed_as",
+        "_unseen",
         "conflicts",
         "doubt",
         "finished",
@@ -175,6 +176,7 @@ class Account:
         self.own: OwnLength | None = None
         self._announced = 0
         self._packed_as: int | None = None
+        self._unseen = False
 
     def herald(self, path: bytes) -> None:
         """The client announced itself, with the path that it wants, if any."""
@@ -184,6 +186,37 @@ class Account:
     def announce(self, end: int) -> None:
         """The client sent bytes of the vmcore up to ``end``, be they here or not."""
         self._announced = max(self._announced, end)
+
+    def finish(self, unseen: bool = False) -> None:
+        """The client sent its FINISHED; ``unseen`` if the numbers of its messages tell that not
+        all that it sent before was seen, so that the highest byte that was need not be the last."""
+        self._unseen = unseen if not self.finished else self._unseen and unseen
+        self.finished = True
+
+    def absorb(self, other: Account) -> None:
+        """Take what another account knows of the same dump. Of bytes with different values those
+        of this one count; the vmcore is left to whoever has its bytes."""
+        if other.heralded:
+            self.herald(other.path)
+        if other.finished:
+            self.finish(other._unseen)
+        self.announce(other._announced)
+        for version in other.headers.versions:
+            for start, end in version.extents:
+                self.headers.take(start, version.read(start, end))
+        self.headers.conflicts.update(other.headers.conflicts)
+        self.conflicts.update(other.conflicts)
+        for start, end in other.key.extents:
+            self._absorb_key(start, other.key.read(start, end))
+        self.key_conflicts.update(other.key_conflicts)
+
+    def _absorb_key(self, start: int, data: bytes) -> None:
+        key = self.key
+        for first, last in key.extents.present(start, start + len(data)):
+            held = key.read(first, last)
+            self.key_conflicts.compare(first, held, data[first - start : last - start])
+        for first, last in list(key.extents.missing(start, start + len(data))):
+            key.add(first, data[first - start : last - start])
 
     def examine(self, read: Read) -> None:
         """Look into the dump for what it says of its own length: to be called when no more comes.
@@ -276,7 +309,7 @@ class Account:
                 return claim
         if claims:
             return claims[0]
-        ended = self.own is None and self.finished and self.end > 0
+        ended = self.own is None and self.finished and self.end > 0 and not self._unseen
         return self.end if ended else None
 
     @property

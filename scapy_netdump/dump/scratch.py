@@ -73,11 +73,10 @@ class Scratches:
     def __init__(self, limit: int | None = None) -> None:
         """``limit``: bytes kept of each vmcore that can be looked into by them, all if None."""
         self._limit = limit
-        self._scratches: dict[ObservedDump, Scratch] = {}
 
     def storage_for(self, dump: ObservedDump) -> Scratch:
         """A dump has appeared."""
-        return self._scratches.setdefault(dump, Scratch(dump.account, self._limit))
+        return Scratch(dump.account, self._limit)
 
     def opened(
         self,
@@ -88,7 +87,8 @@ class Scratches:
     ) -> Iterator[Dump]:
         """Dumps of which no more comes, opened; each of them once."""
         for dump in observed:
-            scratch = self._scratches.pop(dump, Scratch(dump.account))
+            scratch = dump.storage
+            assert isinstance(scratch, Scratch)
             dump.account.examine(scratch.read)
             dump.account.set_stray_aside()
             yield Dump(

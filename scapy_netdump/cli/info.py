@@ -15,7 +15,7 @@ from ..core.observing.selection import Selection
 from ..dump.captures import Captures
 from ..dump.dump import HEAD, Dump, Unlock
 from ..dump.open import NoDumpError, is_capture, open_files, unlocked_with
-from ..dump.scratch import Scratches
+from ..dump.scratch import Scratches, opened
 from ..errors import NetdumpError
 from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
@@ -171,8 +171,7 @@ def _key(name: str, key: DumpKey) -> Answer:
 
 
 def _capture(name: str, selection: Selection, unlock: Unlock | None) -> Answer:
-    scratches = Scratches(HEAD)
-    captures = Captures(scratches.storage_for, selection)
+    captures = Captures(Scratches(HEAD).storage_for, selection)
     with ProgressLine() as progress:
         captures.read(name, progress)
     found = captures.finish()
@@ -181,7 +180,7 @@ def _capture(name: str, selection: Selection, unlock: Unlock | None) -> Answer:
     lines += [f"problem: {problem}" for problem in captures.problems]
     text, values = [indent(f"{name}: capture", lines)], []
     complete = not captures.problems
-    for dump in scratches.opened(found, unlock=unlock):
+    for dump in opened(found, unlock=unlock):
         with dump:
             looked = look(dump)
             values.append({**dump.as_dict(), "contents": looked.values})

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..dump.captures import Captures
 from ..dump.dump import HEAD
 from ..dump.open import unlocked_with
-from ..dump.scratch import Scratches
+from ..dump.scratch import Scratches, opened
 from ..errors import CaptureError, UsageError
 from ..report.collect import MAX_REPORTED, Collector
 from ..report.page import Section, page
@@ -54,12 +54,11 @@ def run(options: argparse.Namespace) -> int:
     for capture in options.captures:
         if name is not None and Path(capture).exists() and Path(name).exists():
             _refuse_same(Path(capture), Path(name))
-    scratches = Scratches(HEAD)
-    collector = Collector(scratches.storage_for)
+    collector = Collector(Scratches(HEAD).storage_for)
     captures = Captures(collector.storage_for, selection_of(options), watcher=collector)
     _read(options, captures, collector)
     unlock = unlocked_with(options.private_key, ask_passphrase)
-    dumps = list(scratches.opened(captures.finish(), unlock=unlock))
+    dumps = list(opened(captures.finish(), unlock=unlock))
     sections = [
         section_of(number, dump, watched)
         for number, (dump, watched) in enumerate(zip(dumps, collector.dumps, strict=False), 1)

@@ -25,7 +25,7 @@ from .captures import Captures, Progress
 from .cipher import Cipher
 from .content import Content, FileContent, Held
 from .dump import Dump, Unlock
-from .scratch import Scratches
+from .scratch import Scratches, opened
 
 #: Asked for the passphrase of a private key, by its file.
 Passphrase = Callable[[Path], bytes]
@@ -179,10 +179,9 @@ def _captured(
     path: Path, number: int | None, unlock: Unlock | None, progress: Progress | None
 ) -> Dump:
     """One of the dumps in a capture."""
-    scratches = Scratches()
-    captures = Captures(scratches.storage_for)
+    captures = Captures(Scratches().storage_for)
     captures.read(str(path), progress)
-    dumps = list(scratches.opened(captures.finish(), unlock=unlock))
+    dumps = list(opened(captures.finish(), unlock=unlock))
     if not dumps:
         raise NoDumpError(f"{path}: a capture without a dump in it")
     if number is None and len(dumps) > 1:

@@ -12,7 +12,6 @@ from ..core.observing.batch import Bytes, Ints
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..kerneldump.header import MAGIC_SIZE, compression_number
-from ..store.hosts import address_text
 from ..store.vmcore_file import pieces_of, write_pieces
 from .content import Content, FileContent, Held
 from .dump import Dump, Unlock
@@ -75,26 +74,22 @@ class Scratches:
         self._limit = limit
 
     def storage_for(self, dump: ObservedDump) -> Scratch:
-        """A dump has appeared."""
+        """A dump has appeared in a capture."""
         return Scratch(dump.account, self._limit)
 
-    def opened(
-        self,
-        observed: Iterable[ObservedDump],
-        *,
-        prefer: Prefer = Prefer.ACKED,
-        unlock: Unlock | None = None,
-    ) -> Iterator[Dump]:
-        """Dumps of which no more comes, opened; each of them once."""
-        for dump in observed:
-            scratch = dump.storage
-            assert isinstance(scratch, Scratch)
-            dump.account.examine(scratch.read)
-            dump.account.set_stray_aside()
-            yield Dump(
-                address_text(dump.peer.client),
-                dump.account,
-                scratch.content,
-                transfer=Transfer.of(dump, prefer),
-                unlock=unlock,
-            )
+
+def opened(
+    observed: Iterable[ObservedDump],
+    *,
+    prefer: Prefer = Prefer.ACKED,
+    unlock: Unlock | None = None,
+) -> Iterator[Dump]:
+    """The dumps that captures show, of which no more comes, opened: their vmcores are in
+    Scratches."""
+    for dump in observed:
+        storage = dump.storage
+        assert isinstance(storage, Scratch)
+        dump.account.examine(storage.read)
+        dump.account.set_stray_aside()
+        transfer = Transfer.of(dump, prefer)
+        yield Dump(transfer.client, dump.account, storage.content, transfer=transfer, unlock=unlock)

@@ -11,7 +11,7 @@ from ..core.observing.selection import Selection
 from ..dump.captures import Captures, Progress
 from ..dump.dump import Dump
 from ..dump.open import Passphrase, no_passphrase, unlocked_with
-from ..dump.scratch import Scratches
+from ..dump.scratch import Scratches, opened
 from ..store.hosts import address_bytes
 
 _log = logging.getLogger(__name__)
@@ -42,11 +42,10 @@ def reassemble(
         server=None if server is None else address_bytes(server),
         port=port,
     )
-    scratches = Scratches()
-    reader = Captures(scratches.storage_for, selection)
+    reader = Captures(Scratches().storage_for, selection)
     for capture in captures:
         reader.read(os.fspath(capture), progress)
     dumps = reader.finish()
     for problem in reader.problems:
         _log.warning("%s", problem)
-    yield from scratches.opened(dumps, unlock=unlocked_with(private_key, passphrase))
+    yield from opened(dumps, unlock=unlocked_with(private_key, passphrase))

@@ -425,7 +425,8 @@ def test_help_names_netdumpds_letters() -> None:
 
 def test_arguments_when_there_is_no_vmcore(tmp_path: Path) -> None:
     event = Ended(
-        1.0, 1, "192.0.2.2", 20024, "timeout", "incomplete", "", False, {"info": f"{tmp_path}/info.ws.12"},
+        1.0, 1, "192.0.2.2", 20024, "timeout", "incomplete", "", False,
+        {"info": f"{tmp_path}/info.ws.12"},
         0, 0, [], 0, 0, 0, 0, 1.0,
     )  # fmt: skip
     expected = ("timeout", "192.0.2.2", "ws", "./info.ws.12", "")

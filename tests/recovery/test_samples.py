@@ -139,8 +139,9 @@ def found(dump: OpenedDump) -> dict[str, object]:
     """A recovered dump in the terms of Truth, its file read back."""
     names = ("client", "client_port", "server", "path", "heralded", "finished", "complete")
     assert dump.files.vmcore is not None
+    told = dump.as_dict()
     return {
-        **{name: getattr(dump, name) for name in (*names, "missing", "conflicting_bytes")},
+        **{name: told[name] for name in (*names, "missing", "conflicting_bytes")},
         "bytes_expected": dump.bytes_expected,
         "strings": dump.kdh and (dump.kdh.hostname, dump.kdh.panicstring),
         "file": dump.files.vmcore.name,

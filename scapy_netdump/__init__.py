@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .core.receiving.events import Event as Event
     from .core.receiving.limits import Limits as Limits
     from .core.sending.sender import Patience as Patience
+    from .dump.content import HoleError as HoleError
+    from .dump.dump import Dump as Dump
+    from .dump.open import open_dump as open_dump
     from .errors import CaptureError as CaptureError
     from .errors import NetdumpError as NetdumpError
     from .errors import StoreError as StoreError
@@ -49,6 +52,8 @@ _MODULE_OF = {
     "CaptureError": "errors",
     "Ended": "core.receiving.events",
     "Event": "core.receiving.events",
+    "Dump": "dump.dump",
+    "HoleError": "dump.content",
     "KernelDumpHeader": "layers",
     "KernelDumpKey": "layers",
     "Limits": "core.receiving.limits",
@@ -74,6 +79,7 @@ _MODULE_OF = {
     "UsageError": "errors",
     "WaitTimeoutError": "errors",
     "netdumpd": "scapy_tools",
+    "open_dump": "dump.open",
     "reassemble": "recovery.reassembly",
     "recover": "recovery.recoverer",
     "send_dump": "client.send",

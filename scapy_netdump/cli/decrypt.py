@@ -6,17 +6,34 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from ..dump.plain import PlainCopy
-from ..errors import UsageError
+from ..dump.dump import Dump
+from ..dump.open import open_files, unlocked_with
+from ..dump.save import PlainCopy, plain_copy
+from ..errors import NetdumpError, UsageError
+from ..kerneldump.key import DumpKey, DumpKeyError
+from ..store.naming import FileName, neighbours
 from ..text import counted, printable
 from .common import EXITS, GOOD, INCOMPLETE, ask_passphrase
 from .progress import ProgressLine
 
-if TYPE_CHECKING:
-    from ..dump.decrypt import DecryptionFiles
+#: Where savecore(8) and netdumpd leave dumps.
+_CRASH_DIRECTORY = Path("/var/crash")
+
+
+class _Files(NamedTuple):
+    """What decryptcore(8) is told by ``-k``, ``-e`` and ``-c``."""
+
+    key: Path
+    encrypted: Path
+    core: Path
+
+
+class DumpKeyFileError(NetdumpError):
+    """A key file that holds no key."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -56,19 +73,18 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Decrypt, report, and return the exit status."""
-    from ..dump.decrypt import decrypt  # needs cryptography, which is an extra
-
     files = _files(options)
-    private_key = Path(options.private_key)
-    with ProgressLine() as progress:
-        copy = decrypt(
-            files,
-            private_key,
-            lambda: ask_passphrase(private_key),
+    if files.core.resolve() == files.encrypted.resolve():
+        raise UsageError(f"{files.core}: cannot be both the encrypted and the decrypted core")
+    with ProgressLine() as progress, _opened(files, options.private_key) as dump:
+        if options.verbose:
+            _say_what(files, dump)
+        copy = plain_copy(
+            dump,
+            files.core,
             unpack=options.decompress,
             force=options.force,
             progress=lambda done, total: progress(files.encrypted.name, done, total),
-            inform=_say if options.verbose else None,
         )
     if options.json:
         print(json.dumps(_values(copy), indent=2))
@@ -77,17 +93,67 @@ def run(options: argparse.Namespace) -> int:
     return GOOD if copy.complete else INCOMPLETE
 
 
-def _files(options: argparse.Namespace) -> DecryptionFiles:
+def _files(options: argparse.Namespace) -> _Files:
     """What to decrypt: named file by file, or by a number in a directory."""
-    from ..dump.decrypt import CRASH_DIRECTORY, DecryptionFiles, files_of_dump  # as above
-
     named = options.key, options.encrypted, options.core
     if options.number is not None and not any(named):
-        directory = Path(options.directory or CRASH_DIRECTORY)
-        return files_of_dump(directory, options.number, options.decompress)
+        directory = Path(options.directory or _CRASH_DIRECTORY)
+        return _files_of_dump(directory, options.number, options.decompress)
     if options.number is None and options.directory is None and all(named):
-        return DecryptionFiles(*map(Path, named))
+        return _Files(*map(Path, named))
     raise UsageError("name -k KEY, -e ENCRYPTEDCORE and -c CORE; or -n N, and -d DIR if need be")
+
+
+def _files_of_dump(directory: Path, number: str, unpack: bool) -> _Files:
+    """The files of dump ``number`` in a directory: ``N`` as savecore(8) names it, or the one
+    of a netdump server's that has this number, or ``HOST.N``. UsageError if it is not clear.
+
+    With ``unpack`` the result has no suffix.
+    """
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError as error:
+        raise UsageError(f"{directory}: cannot be read: {error.strerror}") from None
+    found = [
+        name
+        for name in filter(None, map(FileName.parse, names))
+        if name.kind == "vmcore_encrypted" and name.is_vmcore
+    ]
+    exact = [name for name in found if _dump_of(name) == number]
+    matches = exact or [name for name in found if str(name.number) == number]
+    if not matches:
+        raise UsageError(f"{directory}: holds no vmcore_encrypted.{number}")
+    if len(matches) > 1:
+        choice = ", ".join(map(_dump_of, matches))
+        raise UsageError(f"{directory}: several encrypted dumps have this number: {choice}")
+    (name,) = matches
+    core = name._replace(kind="vmcore", suffix="" if unpack else name.suffix)
+    key = FileName("key", *name.dump)
+    return _Files(*(directory / str(file) for file in (key, name, core)))
+
+
+def _dump_of(name: FileName) -> str:
+    return f"{name.host}.{name.number}" if name.host else str(name.number)
+
+
+def _opened(files: _Files, private_key: str) -> Dump:
+    """The dump, with the key that is named."""
+    if not files.key.exists():
+        raise DumpKeyFileError(f"{files.key}: no such key file")
+    beside = replace(neighbours(files.encrypted), key=files.key)
+    dump = open_files(beside, str(files.encrypted), unlocked_with(private_key, ask_passphrase))
+    try:
+        DumpKey.unpack(dump.key)
+    except DumpKeyError as error:
+        raise DumpKeyFileError(f"{files.key}: {error}") from None
+    return dump
+
+
+def _say_what(files: _Files, dump: Dump) -> None:
+    key = DumpKey.unpack(dump.key)
+    bits = 8 * len(key.encryptedkey)
+    _say(f"{files.key}: {key.encryption_name}, RSA of {bits} bits")
+    _say(f"{files.encrypted}: {dump.content.size} bytes, {len(dump.missing)} holes")
 
 
 def _say(line: str) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
-from ..dump.inspection import Inspection, inspect
+from ..dump.dump import Dump
+from ..dump.open import open_dump
 from ..errors import UsageError
 from ..store.text_files import write_files
 from ..text import printable
@@ -42,27 +42,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the console text of a dump, and return the exit status."""
-    with ExitStack() as files:
-        with ProgressLine() as progress:
-            dump = inspect(
-                Path(options.file),
-                files,
-                number=options.number,
-                private_key=Path(options.private_key) if options.private_key else None,
-                passphrase=ask_passphrase,
-                progress=progress,
-            )
-        text, missing = dump.console
+    with (
+        ProgressLine() as progress,
+        open_dump(
+            options.file,
+            options.number,
+            private_key=options.private_key,
+            passphrase=ask_passphrase,
+            progress=progress,
+        ) as dump,
+    ):
+        console = dump.console
         if options.extract is not None:
             _extract(dump, Path(options.extract))
+    missing = console.bytes_missing
     if options.json:
-        print(json.dumps({"file": dump.name, "console": text, "bytes_missing": missing}, indent=2))
+        print(
+            json.dumps({"file": dump.name, "console": console, "bytes_missing": missing}, indent=2)
+        )
     else:
-        print(text, end="")
+        print(console, end="")
     return INCOMPLETE if missing else GOOD
 
 
-def _extract(dump: Inspection, directory: Path) -> None:
+def _extract(dump: Dump, directory: Path) -> None:
     """Write the files of a textdump, and say so."""
     if dump.contents.kind != "textdump":
         raise UsageError(f"{dump.name}: no textdump, there are no files to extract")

@@ -7,31 +7,25 @@ import argparse
 import json
 import struct
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.account import MAX_KEY_SIZE
-from ..core.extents import Range
 from ..core.observing.selection import Selection
-from ..core.verdict import Verdict
-from ..dump.found import NoDumpError, is_capture
-from ..dump.heads import Heads
-from ..dump.inspection import inspect
+from ..dump.captures import Captures
+from ..dump.dump import HEAD, Dump, Unlock
+from ..dump.open import NoDumpError, is_capture, open_files, unlocked_with
+from ..dump.scratch import Scratches, opened
 from ..errors import NetdumpError
 from ..formats import ENCRYPTIONS, KEY_FORMAT, MAGICS
 from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
-from ..recovery.recoverer import Recoverer
-from ..store.abandoned import true_status
-from ..store.dump_files import Published
-from ..store.listing import stored_dumps
-from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.naming import DumpId, Published, neighbours, stored_dumps
 from ..text import counted, printable
 from .common import EXITS, FAILED, GOOD, INCOMPLETE, ask_passphrase
 from .progress import ProgressLine
 from .selection import add_selection, selection_of
-from .words import Look, describe_dump, describe_files, describe_header, indent, look
+from .words import describe_dump, describe_files, describe_header, indent, look
 
 
 class Answer(NamedTuple):
@@ -62,12 +56,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Describe each file, and return the exit status."""
     selection = selection_of(options)
-    private_key = Path(options.private_key) if options.private_key is not None else None
+    unlock = unlocked_with(options.private_key, ask_passphrase)
     answers = []
     status = GOOD
     for name in options.files:
         try:
-            answer = _describe(name, selection, private_key)
+            answer = _describe(name, selection, unlock)
         except (NetdumpError, OSError) as error:
             print(f"netdump: {printable(str(error))}", file=sys.stderr)
             status = FAILED
@@ -82,90 +76,65 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _describe(name: str, selection: Selection, private_key: Path | None) -> Answer:
+def _describe(name: str, selection: Selection, unlock: Unlock | None) -> Answer:
     path = Path(name)
     if path.is_dir():
-        return _directory(path, private_key)
+        return _directory(path, unlock)
     if not path.is_file():  # a pipe, or nothing at all
-        return _capture(name, selection, private_key)
+        return _capture(name, selection, unlock)
     data = path.read_bytes() if path.stat().st_size <= MAX_KEY_SIZE else b""
     if len(data) >= HEADER_SIZE and data.startswith(MAGICS):
         return _header(name, DumpHeader.unpack(data))
     key = _key_in(data)
     if key is not None:
         return _key(name, key)
-    return (
-        _capture(name, selection, private_key) if is_capture(path) else _vmcore(name, private_key)
-    )
+    return _capture(name, selection, unlock) if is_capture(path) else _vmcore(name, unlock)
 
 
-def _directory(path: Path, private_key: Path | None) -> Answer:
+def _directory(path: Path, unlock: Unlock | None) -> Answer:
     """What a dump directory holds. StoreError if it cannot be read."""
-    dumps = [
-        _stored(host, number, files, private_key)
-        for (host, number), files in stored_dumps(path).items()
-    ]
+    dumps = [_stored(dump, files, unlock) for dump, files in stored_dumps(path).items()]
     values = {"kind": "dump directory", "dumps": [dump.values for dump in dumps]}
     title = indent(f"{path}: dump directory", [counted(len(dumps), "dump")])
     text = "\n".join([title, *(dump.text for dump in dumps)])
     return Answer(text, values, all(dump.complete for dump in dumps))
 
 
-def _stored(host: str, number: int, files: Published, private_key: Path | None) -> Answer:
-    header = _stored_header(files.kdh)
-    missing, problem = _stored_missing(files.map)
-    status = (true_status(files.info) if files.info else "") or "no info file"
-    contents = _contents(files, private_key)
-    values = {
-        "host": host,
-        "number": number,
-        "status": status,
-        "kdh": header.as_dict() if header is not None else None,
-        "missing": missing,
-        "files": files.as_dict(),
-        "contents": contents.values,
-    }
-    lines = [status, *problem, *(describe_header(header) if header is not None else ())]
-    lines += [*contents.lines, *describe_files(files)]
-    verdict = Verdict.from_line(status)
-    complete = verdict is not None and verdict.complete and missing == []
-    return Answer(
-        indent(f"dump {number} of {host}" if host else f"dump {number}", lines), values, complete
-    )
-
-
-def _contents(files: Published, private_key: Path | None) -> Look:
-    """A look into the vmcore of a stored dump."""
-    if files.vmcore is None:
-        return Look([], None)
-    with ExitStack() as opened:
-        try:
-            return look(
-                inspect(files.vmcore, opened, private_key=private_key, passphrase=ask_passphrase)
-            )
-        except NetdumpError as error:
-            return look(error)
-
-
-def _stored_missing(path: Path | None) -> tuple[list[Range] | None, list[str]]:
-    """What a mapfile says is missing; None, and why, if it cannot be told."""
+def _stored(dump_id: DumpId, files: Published, unlock: Unlock | None) -> Answer:
+    host, number = dump_id
+    title = f"dump {number} of {host}" if host else f"dump {number}"
+    values: dict[str, Any] = {"host": host, "number": number}
     try:
-        return (parse_mapfile(_text(path))[0] if path is not None else []), []
-    except MapfileError as error:
-        return None, [str(error)]
+        with open_files(files, title, unlock) as dump:
+            about = _about(dump)
+    except NetdumpError as error:
+        nothing = dict.fromkeys(("verdict", "kdh", "missing", "contents"))
+        values |= {**nothing, "status": str(error), "files": files.as_dict()}
+        return Answer(indent(title, [str(error), *describe_files(files)]), values, False)
+    lines = [*about.lines, *describe_files(files)]
+    return Answer(indent(title, lines), {**values, **about.values}, about.complete)
 
 
-def _stored_header(path: Path | None) -> DumpHeader | None:
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        data = file.read(HEADER_SIZE)
-    return DumpHeader.unpack(data) if len(data) == HEADER_SIZE else None
+class _About(NamedTuple):
+    lines: list[str]
+    values: dict[str, Any]
+    complete: bool
 
 
-def _text(path: Path) -> str:
-    with path.open(encoding="utf-8", errors="backslashreplace") as file:
-        return file.read()
+def _about(dump: Dump) -> _About:
+    """What there is to say of a dump in files: of a directory's as of a file's."""
+    looked, verdict = look(dump), dump.verdict
+    values = {
+        "verdict": verdict.kind.value,
+        "complete": verdict.complete,
+        "status": str(verdict),
+        "kdh": dump.kdh.as_dict() if dump.kdh is not None else None,
+        "missing": dump.missing,
+        "files": dump.files.as_dict(),
+        "contents": looked.values,
+    }
+    lines = [str(verdict), *(describe_header(dump.kdh) if dump.kdh is not None else ())]
+    return _About([*lines, *looked.lines], values, verdict.complete)
 
 
 def _header(name: str, header: DumpHeader) -> Answer:
@@ -201,46 +170,40 @@ def _key(name: str, key: DumpKey) -> Answer:
     return Answer(indent(f"{name}: dump key", lines), values)
 
 
-def _capture(name: str, selection: Selection, private_key: Path | None) -> Answer:
-    heads = Heads()
-    with Recoverer(None, selection, watcher=heads) as recoverer:
-        with ProgressLine() as progress:
-            recoverer.read(name, progress)
-        recovery = recoverer.finish()
-    lines = [f"{counted(len(recovery.dumps), 'dump')} in {counted(recovery.frames, 'frame')}"]
-    lines += [f"note: {note}" for note in recovery.notes]
-    lines += [f"problem: {problem}" for problem in recovery.problems]
-    looks = [look(inspection) for inspection in heads.inspections(private_key, ask_passphrase)]
-    dumps = list(zip(recovery.dumps, looks, strict=True))
-    values = {
+def _capture(name: str, selection: Selection, unlock: Unlock | None) -> Answer:
+    captures = Captures(Scratches(HEAD).storage_for, selection)
+    with ProgressLine() as progress:
+        captures.read(name, progress)
+    found = captures.finish()
+    lines = [f"{counted(len(found), 'dump')} in {counted(captures.frames, 'frame')}"]
+    lines += [f"note: {note}" for note in captures.notes]
+    lines += [f"problem: {problem}" for problem in captures.problems]
+    text, values = [indent(f"{name}: capture", lines)], []
+    complete = not captures.problems
+    for dump in opened(found, unlock=unlock):
+        with dump:
+            looked = look(dump)
+            values.append({**dump.as_dict(), "contents": looked.values})
+            text.append(describe_dump(dump, looked.lines))
+            complete &= dump.complete
+    about = {
         "kind": "capture",
-        "frames": recovery.frames,
-        "dumps": [{**dump.as_dict(), "contents": look.values} for dump, look in dumps],
-        "notes": recovery.notes,
-        "problems": recovery.problems,
+        "frames": captures.frames,
+        "dumps": values,
+        "notes": captures.notes,
+        "problems": captures.problems,
     }
-    text = [indent(f"{name}: capture", lines)]
-    text += [describe_dump(dump, look.lines) for dump, look in dumps]
-    complete = not recovery.problems and all(dump.complete for dump in recovery.dumps)
-    return Answer("\n".join(text), values, complete)
+    return Answer("\n".join(text), about, complete)
 
 
-def _vmcore(name: str, private_key: Path | None) -> Answer:
+def _vmcore(name: str, unlock: Unlock | None) -> Answer:
     """A file that is a dump itself, with its header and mapfile beside it if they are there."""
-    with ExitStack() as files:
-        dump = inspect(Path(name), files, private_key=private_key, passphrase=ask_passphrase)
-        looked = look(dump)
-    header, contents = dump.header, dump.contents
-    if contents.kind == "unknown" and header is None:
-        raise NoDumpError(
-            f"{name}: neither a capture, a dump, a dump header nor a key; {contents.note}"
-        )
-    missing = list(dump.content.missing)
-    values = {
-        "kind": "vmcore",
-        "kdh": header.as_dict() if header is not None else None,
-        "missing": missing,
-        "contents": looked.values,
-    }
-    lines = [*(describe_header(header) if header is not None else ()), *looked.lines]
-    return Answer(indent(f"{name}: vmcore", lines), values, not missing)
+    with open_files(neighbours(Path(name)), name, unlock) as dump:
+        if dump.header is None and not dump.account.encrypted and dump.contents.kind == "unknown":
+            raise NoDumpError(
+                f"{name}: neither a capture, a dump, a dump header nor a key; {dump.contents.note}"
+            )
+        about = _about(dump)
+    return Answer(
+        indent(f"{name}: vmcore", about.lines), {"kind": "vmcore", **about.values}, about.complete
+    )

@@ -7,12 +7,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..capture.live import LiveCapture
 from ..core.observing.disputes import Prefer
+from ..dump.dump import Unlock
 from ..errors import CaptureError, NetdumpError, UsageError
-from ..kerneldump.key import DumpKey
+from ..recovery.plain_copies import PlainCopies
 from ..recovery.recoverer import Recoverer
 from ..recovery.result import Recovery
 from ..text import counted, printable
@@ -20,9 +20,6 @@ from .common import EXITS, FAILED, GOOD, INCOMPLETE, ask_passphrase, stopped_by_
 from .progress import ProgressLine
 from .selection import add_selection, selection_of
 from .words import describe_dump
-
-if TYPE_CHECKING:
-    from ..recovery.plain_copies import Unlock
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -110,14 +107,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _unlock(private_key: Path) -> Unlock:
     """What opens the keys of dumps. The passphrase is asked for now, not after hours."""
-    from ..dump.keys import DumpCipher, load_private_key, unwrap_key
+    from ..dump.keys import unlocker
 
-    key = load_private_key(private_key, lambda: ask_passphrase(private_key))
-
-    def unlock(blob: DumpKey) -> DumpCipher:
-        return DumpCipher(blob, unwrap_key(blob, key, str(private_key)))
-
-    return unlock
+    return unlocker(private_key, ask_passphrase)
 
 
 def _recover(options: argparse.Namespace) -> Recovery:
@@ -149,13 +141,11 @@ def _make_plain(
     failures: list[str] = []
     if unlock is None and not options.decompress:
         return failures
-    from ..recovery.plain_copies import PlainDumps
-
     with ProgressLine() as progress:
-        plain = PlainDumps(unlock, options.decompress, options.savecore, progress)
-        for number, dump in enumerate(recovery.dumps):
+        copies = PlainCopies(unlock, options.decompress, options.savecore, progress)
+        for dump in recovery.dumps:
             try:
-                recovery.dumps[number] = plain.add(dump)
+                copies.add(dump)
             except NetdumpError as error:
                 failures.append(str(error))
     return failures

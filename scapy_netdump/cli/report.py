@@ -7,9 +7,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..dump.heads import Heads
+from ..dump.captures import Captures
+from ..dump.dump import HEAD
+from ..dump.open import unlocked_with
+from ..dump.scratch import Scratches, opened
 from ..errors import CaptureError, UsageError
-from ..recovery.recoverer import Recoverer, Recovery
 from ..report.collect import MAX_REPORTED, Collector
 from ..report.page import Section, page
 from ..text import counted, printable
@@ -52,28 +54,27 @@ def run(options: argparse.Namespace) -> int:
     for capture in options.captures:
         if name is not None and Path(capture).exists() and Path(name).exists():
             _refuse_same(Path(capture), Path(name))
-    heads = Heads()
-    collector = Collector(heads.storage_for)
-    recovery = _read(options, collector)
-    private_key = Path(options.private_key) if options.private_key is not None else None
-    inspections = heads.inspections(private_key, ask_passphrase)
+    collector = Collector(Scratches(HEAD).storage_for)
+    captures = Captures(collector.storage_for, selection_of(options), watcher=collector)
+    _read(options, captures, collector)
+    unlock = unlocked_with(options.private_key, ask_passphrase)
+    dumps = list(opened(captures.finish(), unlock=unlock))
     sections = [
-        section_of(number, *found)
-        for number, found in enumerate(
-            zip(recovery.dumps, collector.dumps, inspections, strict=False), 1
-        )
+        section_of(number, dump, watched)
+        for number, (dump, watched) in enumerate(zip(dumps, collector.dumps, strict=False), 1)
     ]
-    if len(recovery.dumps) > MAX_REPORTED:
-        recovery.notes.append(f"only the first {MAX_REPORTED} dumps are shown")
-    for problem in recovery.problems:
+    notes = captures.notes
+    if len(dumps) > MAX_REPORTED:
+        notes.append(f"only the first {MAX_REPORTED} dumps are shown")
+    for problem in captures.problems:
         print(f"netdump: {printable(problem)}", file=sys.stderr)
     if sections:
-        _write(options, name, sections, recovery)
-    elif recovery.frames or not recovery.problems:
-        print(f"no netdump traffic in {counted(recovery.frames, 'frame')}")
-    if recovery.complete:
+        _write(options, name, sections, [*captures.problems, *notes])
+    elif captures.frames or not captures.problems:
+        print(f"no netdump traffic in {counted(captures.frames, 'frame')}")
+    if dumps and not captures.problems and all(dump.complete for dump in dumps):
         return GOOD
-    return INCOMPLETE if recovery.dumps else FAILED
+    return INCOMPLETE if dumps else FAILED
 
 
 def _refuse_same(capture: Path, target: Path) -> None:
@@ -81,21 +82,19 @@ def _refuse_same(capture: Path, target: Path) -> None:
         raise UsageError(f"{target}: is the capture; name another file for the page with -o")
 
 
-def _read(options: argparse.Namespace, collector: Collector) -> Recovery:
-    with Recoverer(None, selection_of(options), watcher=collector) as recoverer:
-        with ProgressLine() as progress, stopped_by_signals(recoverer.stop):
-            for capture in options.captures:
-                collector.reading(capture)
-                try:
-                    recoverer.read(capture, progress)
-                except CaptureError as error:  # what the others hold is worth having
-                    recoverer.recovery.problems.append(str(error))
-        collector.finish()
-        return recoverer.finish()
+def _read(options: argparse.Namespace, captures: Captures, collector: Collector) -> None:
+    with ProgressLine() as progress, stopped_by_signals(captures.stop):
+        for capture in options.captures:
+            collector.reading(capture)
+            try:
+                captures.read(capture, progress)
+            except CaptureError as error:  # what the others hold is worth having
+                captures.problems.append(str(error))
+    collector.finish()
 
 
 def _write(
-    options: argparse.Namespace, name: str | None, sections: list[Section], recovery: Recovery
+    options: argparse.Namespace, name: str | None, sections: list[Section], notes: list[str]
 ) -> None:
     for section in sections:
         print(printable(section.title))
@@ -110,6 +109,6 @@ def _write(
                 (directory / f"{picture.name}.png").write_bytes(picture.png)
         print(f"pictures: {printable(options.directory)}")
     if name is not None:
-        text = page(options.captures, sections, [*recovery.problems, *recovery.notes])
+        text = page(options.captures, sections, notes)
         Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
         print(f"page: {printable(name)}")

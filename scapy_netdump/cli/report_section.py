@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from ..dump.inspection import Inspection
+from ..dump.dump import Dump
 from ..errors import NetdumpError
 from ..kerneldump.regions import Region
-from ..recovery.recoverer import RecoveredDump
 from ..report.collect import View, Watched
 from ..report.diagnosis import diagnose
 from ..report.facts import facts
@@ -15,27 +14,26 @@ from ..report.pictures import coverage_picture, transfer_picture, waiting_pictur
 from .words import describe_dump, look
 
 
-def section_of(
-    number: int, dump: RecoveredDump, watched: Watched, inspection: Inspection | NetdumpError
-) -> Section:
+def section_of(number: int, dump: Dump, watched: Watched) -> Section:
     """All that the page shows of a dump, the ``number``-th."""
     several = len(watched.views) > 1
     parts = [
         _part(f"dump{number}" + (f"-view{turn}" if several else ""), view)
         for turn, view in enumerate(watched.views, 1)
     ]
-    looked = look(inspection)
+    looked = look(dump)
     pictures = []
-    if dump.bytes_expected:
-        png = _coverage(dump, inspection)
+    if dump.account.bytes_expected:
+        png = _coverage(dump)
         pictures.append(Picture(f"dump{number}-coverage", "Coverage of the file by region", png))
-    title = f"{dump.client} to {dump.server}"
+    assert dump.transfer is not None
+    title = f"{dump.transfer.client} to {dump.transfer.server}"
     if dump.kdh is not None:
         title += f": {dump.kdh.hostname}, {dump.kdh.panicstring}"
     return Section(
         title=title,
         complete=dump.complete,
-        verdict=f"{dump.status}. {looked.lines[0] if looked.lines else ''}",
+        verdict=f"{dump.verdict}. {looked.lines[0] if looked.lines else ''}",
         description=describe_dump(dump, looked.lines),
         parts=parts,
         pictures=pictures,
@@ -64,8 +62,13 @@ def _part(name: str, view: View) -> Part:
     )
 
 
-def _coverage(dump: RecoveredDump, inspection: Inspection | NetdumpError) -> bytes:
+def _coverage(dump: Dump) -> bytes:
     """A picture by region; of a dump that cannot be looked into, of the file as it was sent."""
-    if isinstance(inspection, NetdumpError) or not inspection.contents.regions:
-        return coverage_picture([Region("file as sent", 0, dump.bytes_expected)], dump.missing)
-    return coverage_picture(inspection.contents.regions, list(inspection.content.missing))
+    try:
+        regions, missing = dump.regions, list(dump.head.missing)
+    except NetdumpError:
+        regions = []
+    if not regions:
+        regions = [Region("file as sent", 0, dump.account.bytes_expected)]
+        missing = dump.missing
+    return coverage_picture(regions, missing)

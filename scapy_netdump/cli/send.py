@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from ..client.prepare import Preparation, open_dump
+from ..client.prepare import Preparation, prepared
 from ..client.send import SendError, Sending, SendResult, send
 from ..core.sending.faults import Rates
 from ..core.sending.sender import Counters, Patience
@@ -181,7 +181,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("-g is for frames that are sent with -i; elsewhere the system routes")
     with (
         ProgressLine() as progress,
-        open_dump(options.file, _preparation(options), progress) as dump,
+        prepared(options.file, _preparation(options), progress) as dump,
         closing(_transport(options)) as transport,
     ):
         _debug(options, f"sending {dump.describe()}")

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.extents import Range
+from ..dump.dump import Dump
+from ..dump.save import PlainCopy
 from ..dump.survey import Survey
+from ..dump.transfer import Transfer
 from ..errors import NetdumpError
 from ..kerneldump.header import DumpHeader
-from ..recovery.recoverer import RecoveredDump
-from ..store.dump_files import Published
+from ..store.naming import Published
 from ..text import counted, printable, utc_date
-
-if TYPE_CHECKING:  # most dumps are neither looked into nor have a plain copy
-    from ..dump.inspection import Inspection
-    from ..dump.plain import PlainCopy
 
 _MAX_RANGES = 5
 _KEPT = {
@@ -27,28 +25,31 @@ _KEPT = {
 _MAX_REGIONS = 12
 
 
-def describe_dump(dump: RecoveredDump, contents: Iterable[str] = ()) -> str:
+def describe_dump(dump: Dump, contents: Iterable[str] = ()) -> str:
     """A dump of a capture: who, what, what is missing, and what its ``contents`` are."""
-    lines = [f"{dump.client} to {dump.server}, {_seen(dump)}"]
-    if dump.path:
-        lines.append(f"path: {dump.path}")
+    transfer = dump.transfer
+    assert transfer is not None
+    lines = [f"{transfer.client} to {transfer.server}, {_seen(transfer)}"]
+    if transfer.path:
+        lines.append(f"path: {transfer.path}")
     if dump.kdh is not None:
         lines += describe_header(dump.kdh)
-    told = ", though the client was told that all is well" if dump.finished else ""
-    lines.append(dump.status + (told if dump.missing else ""))
+    told = ", though the client was told that all is well" if transfer.finished else ""
+    lines.append(f"{dump.verdict}{told if dump.missing else ''}")
     if dump.missing:
         lines.append(f"missing: {_ranges(dump.missing)}")
-    if dump.conflicting_bytes:
-        where = f": {_ranges(dump.conflicts)}" if dump.conflicts else ""
+    if transfer.conflicting_bytes:
+        where = f": {_ranges(transfer.conflicts)}" if transfer.conflicts else ""
         lines.append(
-            f"{counted(dump.conflicting_bytes, 'byte')} came with different values, and "
-            f"{_KEPT[dump.preferred]} kept{where}"
+            f"{counted(transfer.conflicting_bytes, 'byte')} came with different values, and "
+            f"{_KEPT[transfer.preferred]} kept{where}"
         )
     lines += contents
-    lines.append(f"{counted(dump.messages, 'message')}, {dump.retransmitted} of them repeated")
+    messages = counted(transfer.messages, "message")
+    lines.append(f"{messages}, {transfer.retransmitted} of them repeated")
     lines += describe_files(dump.files)
-    if dump.plain is not None:
-        lines += _describe_plain(dump.plain)
+    if dump.copy is not None:
+        lines += _describe_plain(dump.copy)
     return _block(lines)
 
 
@@ -104,16 +105,19 @@ class Look(NamedTuple):
     values: dict[str, Any] | None
 
 
-def look(inspection: Inspection | NetdumpError) -> Look:
-    """What an inspection shows, or why there is none."""
-    if isinstance(inspection, NetdumpError):
-        return Look([f"not looked into: {inspection}"], None)
-    lines, values = describe_survey(inspection.survey), inspection.survey.as_dict()
-    if inspection.contents.kind == "textdump":
-        files = [(file.name, len(file.data)) for file in inspection.text_files]
-        lines += [f"  {name}: {counted(size, 'byte')}" for name, size in files]
-        values["text_files"] = [{"name": name, "size": size} for name, size in files]
-    return Look(lines, values)
+def look(dump: Dump) -> Look:
+    """What a look into a dump shows, or why there is none."""
+    try:
+        if not dump.account.vmcore.total:
+            return Look(["not looked into: nothing of it is here"], None)
+        lines, values = describe_survey(dump.survey), dump.survey.as_dict()
+        if dump.contents.kind == "textdump":
+            files = [(file.name, len(file.data)) for file in dump.text_files]
+            lines += [f"  {name}: {counted(size, 'byte')}" for name, size in files]
+            values["text_files"] = [{"name": name, "size": size} for name, size in files]
+        return Look(lines, values)
+    except NetdumpError as error:
+        return Look([f"not looked into: {error}"], None)
 
 
 def describe_files(files: Published) -> list[str]:
@@ -131,9 +135,9 @@ def _block(lines: list[str]) -> str:
     return "\n".join([first, *(f"  {line}" for line in rest)])
 
 
-def _seen(dump: RecoveredDump) -> str:
-    began = "from the HERALD on" if dump.heralded else "HERALD not seen"
-    return f"{began}, {'finished' if dump.finished else 'FINISHED not seen'}"
+def _seen(transfer: Transfer) -> str:
+    began = "from the HERALD on" if transfer.heralded else "HERALD not seen"
+    return f"{began}, {'finished' if transfer.finished else 'FINISHED not seen'}"
 
 
 def _ranges(ranges: list[Range]) -> str:

@@ -1,37 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump made ready to be sent, from whatever it is in.
+"""A dump made ready to be sent: with a header, and if that is wanted compressed and encrypted.
 
-That is a file with a vmcore, an entry of a dump directory (its kdh, key and info are beside it),
-a capture, or the bytes of a vmcore. As the kernel does, it is compressed first and encrypted
-second.
+As the kernel does, it is compressed first and encrypted second.
 """
 
 from __future__ import annotations
 
 import calendar
 import os
-import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..capture.pcap import Pcap
-from ..capture.pcapng import Pcapng
-from ..core.extents import total
+from ..core.verdict import Kind
+from ..dump.captures import Progress
 from ..dump.cipher import Encrypted
 from ..dump.compression import compress
-from ..dump.content import Content, FileContent, Padded, Part
-from ..dump.found import FoundDump, find_dump
+from ..dump.content import Content, Padded
+from ..dump.dump import Dump
+from ..dump.open import open_content, open_dump
 from ..errors import NetdumpError, UsageError
 from ..formats import COMPRESSIONS
 from ..kerneldump.header import (
     DumpHeader,
     architecture_version,
     changed_header,
-    compression_number,
     pack_header,
 )
 from ..kerneldump.info import info_values
@@ -43,9 +38,6 @@ from ..kerneldump.key import (
     encryption_number,
 )
 from ..kerneldump.minidump import minidump_architecture
-
-#: Told of work before the first byte can be sent: what, how many bytes, and of how many.
-Progress = Callable[[str, int, int | None], None]
 
 #: NETDUMP_DATASIZE in sys/netinet/netdump/netdump_client.c.
 _BLOCKSIZE = 4096
@@ -91,18 +83,20 @@ class Preparation:
 
 
 @dataclass(slots=True)
-class OutgoingDump:
-    """A dump, ready to be sent. To be used in ``with``: it may have temporary files.
+class Outgoing:
+    """What of a dump goes into messages (core/sending/cut.py), and how it differs from the dump
+    that it is made of: compressed, encrypted, with another header.
 
-    ``kdh`` are the 512 bytes of its header, ``key`` the padded key blob (empty: not
-    encrypted). ``read`` gives any part of the ``size`` bytes that go into VMCORE messages,
-    padding of compressed data included; forward is fast, any order is right.
+    ``kdh`` are the 512 bytes of the header, ``key`` the padded key blob (empty: not encrypted).
+    ``read`` gives any part of the ``size`` bytes that go into VMCORE messages, padding of
+    compressed data included; forward is fast, any order is right. To be used in ``with``, as
+    that closes the dump.
     """
 
+    dump: Dump
     kdh: bytes
     key: bytes
     content: Content = field(repr=False)
-    files: ExitStack = field(repr=False)
 
     @property
     def size(self) -> int:
@@ -139,95 +133,96 @@ class OutgoingDump:
         return ", ".join(words)
 
     def close(self) -> None:
-        """Close and remove what was opened for it."""
-        self.files.close()
+        """Close the dump."""
+        self.dump.close()
 
-    def __enter__(self) -> OutgoingDump:
+    def __enter__(self) -> Outgoing:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def open_dump(
+def prepare(
+    dump: Dump, preparation: Preparation | None = None, progress: Progress | None = None
+) -> Outgoing:
+    """Make a dump ready to be sent. UnfitError if it is not whole, other NetdumpErrors if it
+    cannot be made what ``preparation`` asks for."""
+    preparation = preparation or Preparation()
+    if not _can_be_whole(dump):
+        raise UnfitError(f"{dump.name}: {dump.verdict}; it cannot be sent")
+    outgoing = _as_it_is(dump, preparation)
+    if preparation.compression != "none" or preparation.public_key is not None:
+        _check(outgoing, preparation)
+    if preparation.compression != "none":
+        _compress(outgoing, preparation, progress)
+    if preparation.public_key is not None:
+        _encrypt(outgoing, preparation, preparation.public_key)
+    block = outgoing.header.blocksize
+    if outgoing.compressed and outgoing.content.size % block:
+        outgoing.content = Padded(outgoing.content, block)
+    return outgoing
+
+
+def _can_be_whole(dump: Dump) -> bool:
+    """Whether nothing speaks against it: of a file of which nobody noted the holes, nor where it
+    was to end, that is all that can be said."""
+    if dump.verdict.kind is Kind.UNKNOWN:
+        received = dump.transfer is not None or bool(dump.info)
+        return dump.account.length is not None or not received
+    return dump.complete
+
+
+def prepared(
     source: str | os.PathLike[str] | Content,
     preparation: Preparation | None = None,
     progress: Progress | None = None,
-) -> OutgoingDump:
-    """The dump in the file at a path, or the vmcore that has this content, made ready.
-
-    NetdumpError if it cannot be sent.
-    """
-    preparation = preparation or Preparation()
-    with ExitStack() as files:
-        if isinstance(source, str | os.PathLike):
-            found = find_dump(Path(source), preparation.number, files, progress)
-        else:
-            found = _bare(source, preparation)
-        if found.problem:
-            raise UnfitError(f"{found.name}: {found.problem}; it cannot be sent")
-        dump = _as_it_is(found, preparation, files)
-        if preparation.compression != "none" or preparation.public_key is not None:
-            _check(dump, preparation)
-        if preparation.compression != "none":
-            _compress(dump, preparation, progress)
-        if preparation.public_key is not None:
-            _encrypt(dump, preparation, preparation.public_key)
-        block = dump.header.blocksize
-        if dump.compressed and dump.content.size % block:
-            dump.content = Padded(dump.content, block)
-        dump.files = files.pop_all()
-        return dump
-    raise AssertionError  # mypy takes ExitStack for one that swallows exceptions
-
-
-def _bare(content: Content, preparation: Preparation) -> FoundDump:
-    """A dump of which there is nothing but the content of its vmcore."""
-    if preparation.number is not None:
+) -> Outgoing:
+    """The dump in the file at a path, or the vmcore that has this content, made ready: as for
+    ``open_dump`` and ``prepare``."""
+    number = preparation.number if preparation is not None else None
+    if isinstance(source, str | os.PathLike):
+        dump = open_dump(source, number, progress=progress)
+    elif number is not None:
         raise UsageError("a number chooses a dump in a capture, which is given by its path")
-    first = content.read(0, _FIRST)
-    if Pcap.recognise(first) is not None or Pcapng.recognise(first) is not None:
-        raise UsageError("the bytes are a capture, which is given by its path")
-    missing = total(content.missing)
-    problem = f"{missing} bytes missing" if missing else ""
-    compression = compression_number(first)
-    return FoundDump("the dump", content, compression=compression, problem=problem)
+    else:
+        dump = open_content(source)
+    try:
+        return prepare(dump, preparation, progress)
+    except BaseException:
+        dump.close()
+        raise
 
 
-def _check(dump: OutgoingDump, preparation: Preparation) -> None:
+def _check(outgoing: Outgoing, preparation: Preparation) -> None:
     """UnfitError for what was done to the dump already, or does not go together."""
     wanted = "encrypted" if preparation.public_key is not None else "compressed"
-    if dump.encrypted:
+    if outgoing.encrypted:
         raise UnfitError(f"the dump is encrypted already, it cannot be {wanted}")
-    if dump.compressed and preparation.compression != "none":
+    if outgoing.compressed and preparation.compression != "none":
         raise UnfitError("the dump is compressed already")
     if preparation.public_key is not None:
-        compressed = dump.compressed or preparation.compression != "none"
+        compressed = outgoing.compressed or preparation.compression != "none"
         check_combination(preparation.cipher, compressed)
 
 
-def _as_it_is(found: FoundDump, preparation: Preparation, files: ExitStack) -> OutgoingDump:
-    """The dump as it was found, with a header."""
-    kdh = found.kdh or _made_header(found, preparation)
-    if found.kdh and preparation.strings:
-        kdh = replace(DumpHeader.unpack(kdh), **preparation.strings).pack()
+def _as_it_is(dump: Dump, preparation: Preparation) -> Outgoing:
+    """The dump as it was opened, with a header."""
+    kdh = dump.account.kdh if dump.header is not None else _made_header(dump, preparation)
+    if dump.header is not None and preparation.strings:
+        kdh = replace(dump.header, **preparation.strings).pack()
     header = DumpHeader.unpack(kdh)
-    if not header.valid:
-        raise UnfitError(f"{found.name}: its header is damaged; without kdh.* a new one is made")
     if not 0 < header.blocksize <= _MAX_BLOCKSIZE:
-        raise UnfitError(f"{found.name}: its header has a block size of {header.blocksize}")
-    if found.content.size < header.dumplength:
-        raise UnfitError(
-            f"{found.name}: {found.content.size} bytes, its header wants {header.dumplength}"
-        )
-    return OutgoingDump(kdh, found.key, Part(found.content, header.dumplength), files)
+        raise UnfitError(f"{dump.name}: its header has a block size of {header.blocksize}")
+    return Outgoing(dump, kdh, dump.key, dump.content)
 
 
-def _made_header(found: FoundDump, preparation: Preparation) -> bytes:
+def _made_header(dump: Dump, preparation: Preparation) -> bytes:
     """A header for a dump that has none: from its info file, else from its first bytes."""
-    info = info_values(found.info)
-    size = found.content.size
-    architecture = info.get("Architecture") or minidump_architecture(found.content.read(0, 64))
+    info = info_values(dump.info)
+    size = dump.content.size
+    head = dump.content.read(0, 64)
+    architecture = info.get("Architecture") or minidump_architecture(head)
     values = {
         "architecture": architecture or _UNKNOWN,
         "hostname": info.get("Hostname") or os.uname().nodename,
@@ -241,9 +236,9 @@ def _made_header(found: FoundDump, preparation: Preparation) -> bytes:
         architectureversion=architecture_version(values["architecture"]),
         dumplength=size,
         dumptime=_dumptime(info.get("Dumptime", ""), preparation.dumptime),
-        dumpkeysize=len(found.key),
+        dumpkeysize=len(dump.key),
         blocksize=_BLOCKSIZE,
-        compression=found.compression,
+        compression=dump.packed_as,
         dumpextent=size,
     )
 
@@ -256,40 +251,39 @@ def _dumptime(text: str, default: int) -> int:
         return default
 
 
-def _compress(dump: OutgoingDump, preparation: Preparation, progress: Progress | None) -> None:
+def _compress(outgoing: Outgoing, preparation: Preparation, progress: Progress | None) -> None:
     """Compress into a temporary file: only then the length is known that a header has."""
-    directory = dump.files.enter_context(tempfile.TemporaryDirectory(prefix="netdump-"))
-    path = Path(directory, "vmcore")
-    extent = dump.size
+    extent = outgoing.size
     name = f"compressing with {preparation.compression}"
 
     def report(done: int) -> None:
         if progress is not None:
             progress(name, done, extent)
 
-    compress(dump.content, preparation.compression, preparation.level, path, report)
-    dump.content = dump.files.enter_context(FileContent(path))
+    outgoing.content = compress(
+        outgoing.content, preparation.compression, preparation.level, report
+    )
     numbers = {name: number for number, name in COMPRESSIONS.items()}
-    dump.kdh = changed_header(
-        dump.kdh,
+    outgoing.kdh = changed_header(
+        outgoing.kdh,
         compression=numbers[preparation.compression],
-        dumplength=dump.size,
+        dumplength=outgoing.size,
         dumpextent=extent,
     )
 
 
-def _encrypt(dump: OutgoingDump, preparation: Preparation, public_key: Path) -> None:
+def _encrypt(outgoing: Outgoing, preparation: Preparation, public_key: Path) -> None:
     from ..dump.keys import DumpCipher, wrap_key  # an extra that other dumps do not need
 
-    block = dump.header.blocksize
+    block = outgoing.header.blocksize
     one_time_key = preparation.random(ONE_TIME_KEY_SIZE)
     key = DumpKey(
         encryption_number(preparation.cipher),
         preparation.random(IV_SIZE),
         wrap_key(public_key, one_time_key),
     )
-    if dump.compressed:  # the kernel encrypts the padding too
-        dump.content = Padded(dump.content, block)
-    dump.content = Encrypted(dump.content, DumpCipher(key, one_time_key))
-    dump.key = key.pack(block)
-    dump.kdh = changed_header(dump.kdh, dumpkeysize=len(dump.key))
+    if outgoing.compressed:  # the kernel encrypts the padding too
+        outgoing.content = Padded(outgoing.content, block)
+    outgoing.content = Encrypted(outgoing.content, DumpCipher(key, one_time_key))
+    outgoing.key = key.pack(block)
+    outgoing.kdh = changed_header(outgoing.kdh, dumpkeysize=len(outgoing.key))

@@ -25,7 +25,7 @@ from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
 from ..net.wrapped import FaultyTransport
 from ..wire import Buffer
-from .prepare import OutgoingDump, Preparation, open_dump
+from .prepare import Outgoing, Preparation, prepared
 
 _MAX_PORT = 0xFFFF
 
@@ -104,7 +104,7 @@ def send_dump(
     address, herald_port = _end(server, port)
     if not 0 <= client_port <= _MAX_PORT:
         raise UsageError(f"there is no port {client_port} to send from")
-    with open_dump(_source(file), preparation) as dump:
+    with prepared(_source(file), preparation) as dump:
         transport = UdpTransport(address, client, client_port, mtu)
         try:
             return send(dump, transport, sending, progress, port=herald_port)
@@ -134,7 +134,7 @@ def _source(file: str | os.PathLike[str] | Buffer | IO[bytes]) -> str | os.PathL
 
 
 def send(
-    dump: OutgoingDump,
+    dump: Outgoing,
     transport: Transport,
     sending: Sending | None = None,
     progress: Progress | None = None,

@@ -192,6 +192,38 @@ class Account:
         """The client sent bytes of the vmcore up to ``end``, be they here or not."""
         self._announced = max(self._announced, end)
 
+    def finish(self, unseen: int = 0) -> None:
+        """The client sent its FINISHED; ``unseen`` is how many messages its number tells of that
+        were sent between the last one that was seen and it: with any, the highest byte that was
+        seen need not be the last."""
+        self.unseen = min(self.unseen, unseen) if self.finished else unseen
+        self.finished = True
+
+    def absorb(self, other: Account) -> None:
+        """Take what another account knows of the same dump. Of bytes with different values those
+        of this one count; the vmcore is left to whoever has its bytes."""
+        if other.heralded:
+            self.herald(other.path)
+        if other.finished:
+            self.finish(other.unseen)
+        self.announce(other._announced)
+        for version in other.headers.versions:
+            for start, end in version.extents:
+                self.headers.take(start, version.read(start, end))
+        self.headers.conflicts.update(other.headers.conflicts)
+        self.conflicts.update(other.conflicts)
+        for start, end in other.key.extents:
+            self._absorb_key(start, other.key.read(start, end))
+        self.key_conflicts.update(other.key_conflicts)
+
+    def _absorb_key(self, start: int, data: bytes) -> None:
+        key = self.key
+        for first, last in key.extents.present(start, start + len(data)):
+            held = key.read(first, last)
+            self.key_conflicts.compare(first, held, data[first - start : last - start])
+        for first, last in list(key.extents.missing(start, start + len(data))):
+            key.add(first, data[first - start : last - start])
+
     def examine(self, read: Read) -> None:
         """Look into the dump for what it says of its own length: to be called when no more comes.
 

@@ -8,7 +8,8 @@ dump that is on the disk already.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..kerneldump.header import DumpHeader
@@ -52,7 +53,9 @@ class Evidence:
     the time between them in seconds, 0 if they overlap, None if not known. ``finished``: the
     earlier one had its FINISHED. ``heralded``: a HERALD lies between them. ``begins_again``: the
     later one starts with a client's first messages. ``sent``: bytes that the earlier one had
-    sent by then.
+    sent by then. ``otherwise``: messages, or pages, that came again and are mostly other bytes.
+    ``one_clock``: one capture shows both, so that their order in time is sure. ``told``: what is
+    known of each from its info file, by that file's names. ``ends``: how far the bytes of each go.
     """
 
     headers: tuple[bytes | None, bytes | None] = (None, None)
@@ -64,6 +67,10 @@ class Evidence:
     heralded: bool = False
     begins_again: bool = False
     sent: int = 0
+    otherwise: int = 0
+    one_clock: bool = True
+    told: tuple[Mapping[str, str], Mapping[str, str]] = field(default=({}, {}))
+    ends: tuple[int, int] = (0, 0)
     way: Way = Way.UNKNOWN
 
 
@@ -81,7 +88,9 @@ def judge(evidence: Evidence) -> Judgement:
         _by_content(evidence)
         or _by_order(evidence)
         or _by_way(evidence)
-        or Judgement(None, f"too few bytes in common to tell: {evidence.agreeing}")
+        or Judgement(
+            None, f"too few bytes in common to tell that it is the same dump: {evidence.agreeing}"
+        )
     )
 
 
@@ -98,24 +107,44 @@ def _by_content(evidence: Evidence) -> Judgement | None:
     first, second = evidence.headers
     if first is not None and second is not None and first != second:
         return _another(difference(DumpHeader.unpack(first), DumpHeader.unpack(second)))
+    for name, mine_told in evidence.told[0].items():
+        if evidence.told[1].get(name, mine_told) != mine_told:
+            return _another(f"{name} is {mine_told} first, {evidence.told[1][name]} second")
+    same_header = first is not None and first == second
     if evidence.differing > evidence.agreeing:
         differing = counted(evidence.differing, "byte")
-        return _another(f"{differing} of it differ, {evidence.agreeing} agree")
-    if first is not None and first == second:  # and with it the time of the panic
+        but = "its header is the same, but " if same_header else ""
+        return _another(f"{but}{differing} of it differ, {evidence.agreeing} agree")
+    if same_header:  # and with it the time of the panic
         return Judgement(True, "the same dump header")
+    return _by_length(evidence)
+
+
+def _by_length(evidence: Evidence) -> Judgement | None:
+    """Whether one goes on where the header of the other has its end."""
+    for header, end in zip(evidence.headers, reversed(evidence.ends), strict=True):
+        known = DumpHeader.unpack(header) if header is not None else None
+        padding = known.blocksize if known is not None and known.compression else 0
+        if known is not None and end > known.dumplength + padding:
+            return _another(f"{end} bytes, where the header tells {known.dumplength}")
     return None
 
 
 def _by_order(evidence: Evidence) -> Judgement | None:
     """What a client does at the beginning and at the end of a dump says."""
     apart = evidence.apart or 0.0
+    if evidence.otherwise > 1 and (evidence.one_clock or evidence.begins_again):
+        return _another(f"{evidence.otherwise} messages of it came again with other bytes")
+    agreeing = evidence.agreeing >= MIN_AGREEING and not evidence.differing
+    if agreeing and not evidence.one_clock and apart <= REBOOT_TIME:
+        return Judgement(True, _in_common(evidence))
     if evidence.finished and (evidence.begins_again or evidence.heralded):
         return _another("it began when this one was finished")
     if apart > LONGEST_PAUSE:
         return _another(f"{apart:.0f} s lie between, longer than a server waits")
     if apart > REBOOT_TIME and (evidence.begins_again or evidence.heralded):
         return _another(f"it began {apart:.0f} s later, time enough to boot")
-    if evidence.heralded and evidence.begins_again and evidence.sent > RESEND_WINDOW:
+    if evidence.begins_again and evidence.sent > RESEND_WINDOW:
         return _another(f"it began again after {evidence.sent} bytes")
     return None
 
@@ -127,8 +156,12 @@ def _by_way(evidence: Evidence) -> Judgement | None:
     if evidence.differing:
         return _another(f"{counted(evidence.differing, 'byte')} of it differ")
     if evidence.way is not Way.OTHER and evidence.agreeing >= MIN_AGREEING:
-        return Judgement(True, f"{evidence.agreeing} bytes in common, and none that differs")
+        return Judgement(True, _in_common(evidence))
     return None
+
+
+def _in_common(evidence: Evidence) -> str:
+    return f"{evidence.agreeing} bytes in common, and none that differs"
 
 
 def difference(first: DumpHeader, second: DumpHeader) -> str:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The console text in a dump's plain content, whatever is left of it. Standard library only."""
+"""The console text in a dump's plain content, whatever is left of it, and the files of a textdump
+(textdump(4))."""
 
 from __future__ import annotations
 
+import io
+import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,9 +13,8 @@ from ..errors import NetdumpError
 from ..kerneldump.contents import HEAD_SIZE, Contents
 from ..kerneldump.msgbuf import STRUCT_SIZE, MessageBuffer, console_text, find_msgbufs
 from ..kerneldump.regions import Range, without
-from ..kerneldump.textdump import MAX_SIZE
+from ..kerneldump.textdump import BLOCK, MAX_SIZE, forward
 from .content import Content
-from .textdump import text_files
 
 #: Bytes searched at a time for a message buffer that nothing points to.
 _PIECE = 1 << 20
@@ -34,11 +36,16 @@ def head_of(content: Content) -> bytes:
     return content.read(0, size)
 
 
-class Console(NamedTuple):
+class Console(str):
     """What the console showed last, the oldest text first; ``bytes_missing`` of it are marked."""
 
-    text: str
     bytes_missing: int
+
+    def __new__(cls, text: str, bytes_missing: int) -> Console:
+        """The text, of which so many bytes are missing."""
+        console = super().__new__(cls, text)
+        console.bytes_missing = bytes_missing
+        return console
 
 
 def console_of(content: Content, contents: Contents) -> Console:
@@ -118,3 +125,26 @@ def _is_there(content: Content, start: int, end: int) -> bool:
 def _any_there(content: Content, start: int, end: int) -> bool:
     missing: Sequence[Range] = content.missing
     return any(True for _ in without(start, min(end, content.size), missing))
+
+
+class TextFile(NamedTuple):
+    """A file in a textdump: its name as it stands there, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+def text_files(data: bytes) -> Iterator[TextFile]:
+    """The files in a textdump, whichever way round it is, up to the first that is damaged.
+
+    The kernel ends the archive without the two empty blocks that tar wants.
+    """
+    archive = io.BytesIO(forward(data) + bytes(2 * BLOCK))
+    try:
+        with tarfile.open(fileobj=archive, mode="r:", errors="backslashreplace") as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isreg() else None
+                if file is not None:
+                    yield TextFile(member.name, file.read())
+    except (tarfile.TarError, EOFError, ValueError):
+        return

@@ -1,20 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What has bytes by offset: a file, and a file that is padded. Standard library only.
+"""What has bytes by offset: a file, a part of one, one with padding, and all of it as a file
+object.
 
-Whoever reads a vmcore (the client, decryption, decompression) reads a Content; each step of
-the way is a view of the one before it, so that nothing is ever held in memory whole.
+Whoever reads a vmcore reads a Content; decryption and decompression are views of another one,
+so that nothing is ever held in memory whole.
 """
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from ..core.extents import Range
-from ..errors import StoreError, UsageError
+from ..errors import NetdumpError, StoreError, UsageError
 from ..wire import Buffer
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+#: What a hole gives to who reads it: an error, or zeros.
+Holes = Literal["error", "zeros"]
+
+
+class HoleError(NetdumpError, OSError):
+    """Bytes of a dump were to be read that are not there."""
 
 
 class Content(Protocol):
@@ -35,39 +50,96 @@ class Content(Protocol):
 class FileContent:
     """The bytes of a file, of which the ranges ``missing`` are holes.
 
-    The file may end before its last hole does. StoreError if it cannot be read.
+    ``length`` bytes are in the file, and what lies behind them up to ``size`` is zeros: the file
+    may end before its last hole does. It is open from the first read on, until it is closed or
+    the last reference goes; a run may know of more files than it may have open.
     """
 
     def __init__(self, path: Path, missing: Sequence[Range] = ()) -> None:
-        self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._length = os.lseek(self._descriptor, 0, os.SEEK_END)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-            reason = getattr(error, "strerror", None) or error
-            raise StoreError(f"{path}: cannot be read: {reason}") from None
+        """StoreError if the file cannot be read."""
+        self.name = str(path)
+        self._descriptor = -1
+        self._finalize: weakref.finalize[..., FileContent] | None = None
+        with self._readable():
+            self.length = os.stat(path).st_size
         self.missing = list(missing)
-        self.size = max(self._length, self.missing[-1][1] if self.missing else 0)
+        self.size = max(self.length, self.missing[-1][1] if self.missing else 0)
 
-    def read(self, offset: int, size: int) -> bytes:
-        """The bytes from ``offset`` on."""
-        wanted = max(0, min(size, self._length - offset))
-        data = b""
+    @classmethod
+    def temporary(cls) -> FileContent:
+        """An unnamed file, to be written. StoreError if there can be none."""
+        content = cls.__new__(cls)
+        content.name = "temporary file"
+        content._descriptor, content._finalize = -1, None
+        content.missing = []
+        content.length = content.size = 0
         try:
-            while len(data) < wanted:
-                more = os.pread(self._descriptor, wanted - len(data), offset + len(data))
-                if not more:
-                    raise StoreError(f"{self.path}: became shorter while it was read")
-                data = data + more if data else more
+            with tempfile.TemporaryFile() as file:
+                content._hold(os.dup(file.fileno()))
         except OSError as error:
-            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        return data if wanted == size else data.ljust(max(0, min(size, self.size - offset)), b"\0")
+            raise content.no_room(error) from None
+        return content
+
+    @property
+    def descriptor(self) -> int:
+        """A descriptor of the open file."""
+        if self._descriptor < 0:
+            with self._readable():
+                self._hold(os.open(self.name, os.O_RDONLY | os.O_CLOEXEC))
+        return self._descriptor
 
     def close(self) -> None:
         """Close the file; harmless when repeated."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._descriptor = -1
+        if self._finalize is not None:
+            self._finalize()
+
+    def _hold(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._finalize = weakref.finalize(self, os.close, descriptor)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+            reason = getattr(error, "strerror", None) or error
+            raise StoreError(f"{self.name}: cannot be read: {reason}") from None
+
+    def no_room(self, error: OSError) -> StoreError:
+        """What to say when a temporary file cannot be written."""
+        return StoreError(
+            f"{tempfile.gettempdir()}: no room for a temporary file: {error.strerror}; "
+            "TMPDIR says where to put it"
+        )
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        wanted = max(0, min(size, self.length - offset, self.size - offset))
+        data = b""
+        while len(data) < wanted:
+            with self._readable():
+                more = os.pread(self.descriptor, wanted - len(data), offset + len(data))
+            if not more:
+                raise StoreError(f"{self.name}: became shorter while it was read")
+            data = data + more if data else more
+        return data if wanted == size else data.ljust(max(0, min(size, self.size - offset)), b"\0")
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write to a temporary file. StoreError if there is no room."""
+        view = memoryview(data)
+        try:
+            while view:
+                written = os.pwrite(self.descriptor, view, offset)
+                offset += written
+                view = view[written:]
+        except OSError as error:
+            raise self.no_room(error) from None
+        self.grow(offset)
+
+    def grow(self, end: int) -> None:
+        """A temporary file has bytes up to ``end``."""
+        self.length = self.size = max(self.length, end)
 
     def __enter__(self) -> FileContent:
         return self
@@ -116,11 +188,15 @@ class FileObjectContent:
 
 
 class Part:
-    """The first ``size`` bytes of some content; what it does not have of them is missing."""
+    """The first ``size`` bytes of some content, of which the ranges ``missing`` are not there; if
+    it is not told, what the content lacks, and what is behind its end."""
 
-    def __init__(self, content: Content, size: int) -> None:
+    def __init__(self, content: Content, size: int, missing: Sequence[Range] | None = None) -> None:
         self._content = content
         self.size = size
+        if missing is not None:
+            self.missing = list(missing)
+            return
         self.missing = [(start, min(end, size)) for start, end in content.missing if start < size]
         if content.size < size:
             begin = content.size
@@ -169,3 +245,70 @@ class Held:
         """The bytes from ``offset`` on."""
         wanted = max(0, min(size, self.size - offset))
         return bytes(self._data[offset : offset + wanted]).ljust(wanted, b"\0")
+
+
+def read_around(content: Content, offset: int, size: int, holes: Holes) -> bytes:
+    """``size`` bytes from ``offset`` on, fewer only at the end. HoleError if one of them is
+    missing, unless ``holes`` is "zeros"."""
+    end = min(offset + size, content.size)
+    data = content.read(offset, max(0, end - offset))
+    lost = list(_within(content.missing, offset, end))
+    if not lost:
+        return data
+    if holes == "error":
+        raise HoleError(f"bytes {lost[0][0]} to {lost[0][1]} of the dump are missing")
+    zeroed = bytearray(data)
+    for start, stop in lost:
+        zeroed[start - offset : stop - offset] = bytes(stop - start)
+    return bytes(zeroed)
+
+
+def _within(ranges: Sequence[Range], start: int, end: int) -> Iterator[Range]:
+    cut = ((max(start, first), min(end, last)) for first, last in ranges)
+    return ((first, last) for first, last in cut if first < last)
+
+
+class ContentFile(io.RawIOBase):
+    """Some content as a binary file that can be read and sought in.
+
+    Of a read that comes to a hole the bytes before it are returned; one that begins in a hole
+    raises HoleError. With ``holes`` "zeros" holes read as zeros.
+    """
+
+    def __init__(self, content: Content, holes: Holes = "error") -> None:
+        super().__init__()
+        self._content = content
+        self._holes = holes
+        self._position = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, counted from the start, the place at hand or the end."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}
+        if whence not in base or base[whence] + offset < 0:
+            raise ValueError(f"cannot seek to {offset} from {whence}")
+        self._position = base[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read into ``buffer``; returns how many bytes."""
+        view = memoryview(buffer).cast("B")
+        start, end = self._position, self._position + len(view)
+        if self._holes == "error":
+            hole = next(_within(self._content.missing, start, end), (end, end))
+            end = hole[0] if hole[0] > start else end
+        data = read_around(self._content, start, end - start, self._holes)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)

@@ -41,7 +41,7 @@ except ImportError:
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
 _OAEP_OVERHEAD = 2 * hashes.SHA1.digest_size + 2
 
-Passphrase = Callable[[], bytes]
+Passphrase = Callable[[Path], bytes]
 
 
 class DumpCipher:
@@ -119,7 +119,7 @@ def wrap_key(path: Path, one_time_key: bytes) -> bytes:
 
 
 def load_private_key(path: Path, passphrase: Passphrase) -> rsa.RSAPrivateKey:
-    """The RSA private key in a PEM file; ``passphrase`` is asked for if it needs one.
+    """The RSA private key in a PEM file; ``passphrase`` is asked for the file's if it needs one.
 
     EncryptionError, which names the file, if there is none.
     """
@@ -129,12 +129,21 @@ def load_private_key(path: Path, passphrase: Passphrase) -> rsa.RSAPrivateKey:
         try:
             key = serialization.load_pem_private_key(data, None)
         except TypeError:  # it is encrypted
-            key = _load_encrypted(path, data, passphrase())
+            key = _load_encrypted(path, data, passphrase(path))
     except (ValueError, UnsupportedAlgorithm):
         raise EncryptionError(f"{path}: no RSA private key in PEM form") from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise EncryptionError(f"{path}: a private key, but not of RSA")
     return key
+
+
+def unlocker(path: Path, passphrase: Passphrase) -> Callable[[DumpKey], DumpCipher]:
+    """What opens the keys of dumps with the private key in a PEM file, which is loaded now.
+
+    EncryptionError if there is no private key, and later if it is not the right one.
+    """
+    private = load_private_key(path, passphrase)
+    return lambda key: DumpCipher(key, unwrap_key(key, private, str(path)))
 
 
 def _load_encrypted(path: Path, data: bytes, passphrase: bytes) -> object:

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..core.extents import Range
 from ..kerneldump.contents import Contents, Verdict, verdict
-from ..kerneldump.elfcore import PAGE
 from ..kerneldump.minidump import Minidump
 from ..kerneldump.pages import PageMap
 from .content import Content
@@ -42,26 +41,27 @@ class Survey:
         }
 
 
-def survey(content: Content, contents: Contents) -> Survey:
-    """Look into a plain dump, of which ``contents`` tells what it is."""
+def survey(content: Content, contents: Contents, *, certain: bool = True) -> Survey:
+    """Look into a plain dump, of which ``contents`` tells what it is. Without ``certain`` there
+    may be holes that nobody noted."""
     missing = list(content.missing)
-    lost: Iterable[int] = ()
-    page = PAGE
+    lost: Iterable[Range] = ()
     if contents.core is not None:
         lost = contents.core.lost(missing)
     elif contents.minidump is not None:
-        page = contents.minidump.page
         lost = _lost_pages(content, contents, contents.minidump)
-    return Survey(contents, missing, verdict(contents, missing), list(_ranges(lost, page)))
+    meaning = verdict(contents, missing, certain=certain)
+    return Survey(contents, missing, meaning, list(_joined(lost)))
 
 
-def _lost_pages(content: Content, contents: Contents, minidump: Minidump) -> Iterator[int]:
+def _lost_pages(content: Content, contents: Contents, minidump: Minidump) -> Iterator[Range]:
     pages = contents.region("memory pages")
     if pages is None:
         return iter(())
     bitmap = _up_to_a_hole(content, contents, "page bitmap")
     page_map = PageMap(minidump, bitmap, _up_to_a_hole(content, contents, "dump_avail"))
-    return page_map.lost(pages.start, pages.missing(content.missing))
+    lost = page_map.lost(pages.start, pages.missing(content.missing))
+    return ((address, address + minidump.page) for address in lost)
 
 
 def _up_to_a_hole(content: Content, contents: Contents, name: str) -> bytes:
@@ -72,18 +72,19 @@ def _up_to_a_hole(content: Content, contents: Contents, name: str) -> bytes:
     return content.read(region.start, end - region.start)
 
 
-def _ranges(pages: Iterable[int], page: int) -> Iterator[Range]:
-    """Pages, by their addresses in order, as ranges."""
-    start = end = count = 0
-    for address in pages:
-        if address == end and end:
-            end += page
+def _joined(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Ranges, in order, of which those that follow without a gap are one; not too many."""
+    held: Range | None = None
+    count = 0
+    for start, end in ranges:
+        if held is not None and held[1] == start:
+            held = held[0], end
             continue
-        if end:
-            yield start, end
+        if held is not None:
+            yield held
             count += 1
-            if count == _MOST_RANGES:
-                return
-        start, end = address, address + page
-    if end:
-        yield start, end
+        held = start, end
+        if count == _MOST_RANGES:
+            return
+    if held is not None:
+        yield held

@@ -23,6 +23,8 @@ HEAD_SIZE = 1 << 16
 
 #: Without these nothing can be found in a minidump.
 _NEEDED = ("header", "dump_avail", "page bitmap", "page tables", "ELF headers")
+_NOT_CERTAIN = "nothing is known to be missing, but zeros may be holes"
+
 _RING, _PAGES = "message buffer", "memory pages"
 
 
@@ -73,10 +75,11 @@ class Verdict:
     text: str
 
 
-def verdict(contents: Contents, missing: Sequence[Range]) -> Verdict:
-    """What holes in a dump mean for whoever wants to debug it."""
+def verdict(contents: Contents, missing: Sequence[Range], *, certain: bool = True) -> Verdict:
+    """What holes in a dump mean for whoever wants to debug it. Without ``certain`` there may be
+    holes that nobody noted, which read as zeros."""
     if contents.kind == "textdump":
-        return _about_text(missing)
+        return _about_text(missing, certain)
     if contents.note:
         return Verdict(None, f"cannot be told: {contents.note}")
     lost = {region.name: region.missing(missing) for region in contents.regions}
@@ -87,13 +90,14 @@ def verdict(contents: Contents, missing: Sequence[Range]) -> Verdict:
     described = _listed([name for name in whole if not _is_memory(name)])
     holes = _holes(contents, lost)
     if not holes:
-        return Verdict(True, "usable in kgdb: nothing is missing")
+        nothing = "nothing is missing" if certain else _NOT_CERTAIN
+        return Verdict(True, f"usable in kgdb: {nothing}")
     return Verdict(True, f"usable in kgdb: {holes}; {described} {_are(described)} whole")
 
 
-def _about_text(missing: Sequence[Range]) -> Verdict:
+def _about_text(missing: Sequence[Range], certain: bool) -> Verdict:
     if not missing:
-        return Verdict(True, "usable: a textdump with all its files")
+        return Verdict(True, f"usable: a textdump{' with all its files' if certain else ''}")
     count = sum(end - start for start, end in missing)
     return Verdict(False, f"usable in part: {count} bytes of text files are missing")
 

@@ -89,13 +89,13 @@ class ElfCore:
             parts.append(Region(name, segment.offset, end))
         return [part for part in parts if part.start < part.end]
 
-    def lost(self, missing: Iterable[Range]) -> Iterator[int]:
-        """The physical addresses of pages of which any byte is missing."""
+    def lost(self, missing: Iterable[Range]) -> Iterator[Range]:
+        """The ranges of physical addresses of pages of which any byte is missing."""
         missing = list(missing)
         for segment in self.segments:
             region = Region("", segment.offset, segment.offset + segment.size)
             for first, after in pages_touched(region.missing(missing), segment.offset, PAGE):
-                yield from (segment.address + page * PAGE for page in range(first, after))
+                yield segment.address + first * PAGE, segment.address + after * PAGE
 
 
 def _segments(head: bytes, order: str, bits: int, header: tuple[int, ...]) -> Iterator[Segment]:

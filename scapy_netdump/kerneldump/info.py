@@ -93,3 +93,13 @@ def info_values(text: str) -> dict[str, str]:
     if "Version String" in values:
         values["Version String"] = values["Version String"].replace(r"\n", "\n")
     return values
+
+
+def info_origin(text: str) -> str:
+    """Where the dump of an info file came from: an address, or a device; empty if it does not
+    say."""
+    first = text.partition("\n")[0]
+    device = first.removeprefix("Dump header from device: ")
+    if device != first:
+        return device
+    return first.rpartition(" [")[2].removesuffix("]") if first.startswith("Dump from ") else ""

@@ -8,7 +8,9 @@ The pages follow each other in the file in the order of the bits that are set
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,8 @@ class PageMap:
         self._page = minidump.page
         self._bitmap = _byte_by_byte(bitmap[: minidump.bitmapsize], minidump.byte_order)
         self._ranges = list(_memory_ranges(minidump, dump_avail))
+        #: the bit of the first page of each range, and the first one behind them all
+        self._firsts = list(accumulate((end - start for start, end in self._ranges), initial=0))
         if minidump.dumpavailsize and not self._ranges:
             self._bitmap = self._bitmap[:0]  # a bit's number says nothing without them
         counts = [
@@ -61,11 +65,10 @@ class PageMap:
             yield from self.addresses(first, after)
 
     def _address(self, bit: int) -> int:
-        for start, end in self._ranges:
-            if bit < end - start:
-                return (start + bit) * self._page
-            bit -= end - start
-        return bit * self._page
+        place = bisect_right(self._firsts, bit) - 1
+        if place < len(self._ranges):
+            bit += self._ranges[place][0]
+        return (bit - self._firsts[place]) * self._page
 
 
 def _byte_by_byte(bitmap: bytes, byte_order: str) -> npt.NDArray[np.uint8]:

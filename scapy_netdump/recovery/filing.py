@@ -20,10 +20,10 @@ from ..core.observing.observed_dump import ObservedDump
 from ..errors import StoreError
 from ..store.continuation import Continued, continue_dump
 from ..store.directory import Directory
-from ..store.dump_files import DumpFiles, Published, reserve
+from ..store.dump_files import DumpFiles, reserve
 from ..store.hosts import address_text
 from ..store.kept_dumps import KeptDump, UnreadableError, kept_names, load
-from ..store.names import Names, SavecoreNames
+from ..store.naming import Names, Published, SavecoreNames
 from ..store.same_dump import why_not_same
 from ..store.two_sources import TwoSources
 from ..store.vmcore_file import VmcoreFile

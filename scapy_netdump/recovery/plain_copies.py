@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Plain copies of recovered dumps, beside them: decrypted, decompressed, or both. Wiring only.
+"""Plain copies of recovered dumps, beside them: decrypted, decompressed, or both.
 
 What came over the network stays as it is: a second capture can fill its holes, and the copy
 is made again then.
@@ -7,26 +7,16 @@ is made again then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.account import MAX_KEY_SIZE
-from ..dump.cipher import Cipher
-from ..dump.content import FileContent
-from ..dump.found import read_small
-from ..dump.plain import plain_copy
+from ..dump.captures import Progress
+from ..dump.dump import Dump, Unlock
+from ..dump.save import plain_copy
 from ..errors import NetdumpError
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..store.directory import Directory
-from ..store.names import SavecoreNames
-from .result import RecoveredDump
-
-#: What opens the key blob of a dump. EncryptionError if it is not the right key.
-Unlock = Callable[[DumpKey], Cipher]
-
-#: Told of what is being read: its name, how many bytes, and of how many.
-Progress = Callable[[str, int, int | None], None]
+from ..store.naming import FileName, SavecoreNames
 
 
 class NoKeyError(NetdumpError):
@@ -34,7 +24,7 @@ class NoKeyError(NetdumpError):
 
 
 @dataclass(frozen=True, slots=True)
-class PlainDumps:
+class PlainCopies:
     """How plain copies are made: with ``unlock`` of what is encrypted, and with ``unpack`` of
     what is compressed. ``savecore``: the link to the last dump is to lead to the copy."""
 
@@ -43,43 +33,42 @@ class PlainDumps:
     savecore: bool
     progress: Progress
 
-    def add(self, dump: RecoveredDump) -> RecoveredDump:
-        """The dump with its plain copy, if it is not plain itself. NetdumpError, and no copy,
-        if that cannot be."""
+    def add(self, dump: Dump) -> None:
+        """Give a dump its plain copy, if it is not plain itself. NetdumpError, and no copy, if
+        that cannot be."""
         vmcore, info = dump.files.vmcore, dump.files.info
-        if vmcore is None or info is None:
-            return dump
-        header = dump.kdh if dump.kdh is not None and dump.kdh.valid else None
-        encrypted = vmcore.name.startswith("vmcore_encrypted.")
-        suffix = header.suffix if header is not None else ""
-        if not (encrypted if not self.unpack else encrypted or suffix):
-            return dump
-        cipher = self._cipher(vmcore, dump.files.key) if encrypted else None
+        name = FileName.parse(info.name) if info is not None else None
+        if vmcore is None or info is None or name is None:
+            return
+        encrypted, suffix = dump.account.encrypted, dump.header.suffix if dump.header else ""
+        if not encrypted and not (self.unpack and suffix):
+            return
+        if encrypted:
+            self._check_key(dump, vmcore)
         kept = "" if self.unpack else suffix
-        name = f"vmcore.{info.name.removeprefix('info.')}{kept}"
-        with FileContent(vmcore, dump.missing) as content:
-            copy = plain_copy(
-                content,
-                vmcore.with_name(name),
-                header=header,
-                cipher=cipher,
-                unpack=self.unpack,
-                force=dump.filled_bytes is not None,  # the copy of what was here before
-                progress=lambda done, total: self.progress(name, done, total),
-            )
+        called = str(name._replace(kind="vmcore", suffix=kept))
+        continued = dump.transfer is not None and dump.transfer.filled_bytes is not None
+        dump.unlock = self.unlock
+        dump.copy = plain_copy(
+            dump,
+            vmcore.with_name(called),
+            unpack=self.unpack,
+            force=continued,  # the copy of what was here before
+            progress=lambda done, total: self.progress(called, done, total),
+        )
+        dump.close()  # a run may see more dumps than it may have files open
         if self.savecore:
-            _link(info, copy.path, kept)
-        return replace(dump, plain=copy)
+            _link(info, dump.copy.path, kept)
 
-    def _cipher(self, vmcore: Path, key: Path | None) -> Cipher:
+    def _check_key(self, dump: Dump, vmcore: Path) -> None:
         if self.unlock is None:
             raise NoKeyError(f"{vmcore}: encrypted; --decrypt-with names the private key")
-        if key is None:
+        if not dump.key:
             raise NoKeyError(f"{vmcore}: cannot be decrypted: its key was not captured")
         try:
-            return self.unlock(DumpKey.unpack(read_small(key, MAX_KEY_SIZE)))
+            DumpKey.unpack(dump.key)
         except DumpKeyError as error:
-            raise NoKeyError(f"{key}: {error}") from None
+            raise NoKeyError(f"{dump.files.key}: {error}") from None
 
 
 def _link(info: Path, copy: Path, suffix: str) -> None:

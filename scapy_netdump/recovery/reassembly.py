@@ -5,26 +5,47 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 
-from .recoverer import RecoveredDump, recover
+from ..core.observing.selection import Selection
+from ..dump.captures import Captures, Progress
+from ..dump.dump import Dump
+from ..dump.open import Passphrase, no_passphrase, unlocked_with
+from ..dump.scratch import Scratches, opened
+from ..store.hosts import address_bytes
 
 _log = logging.getLogger(__name__)
 
 
-def reassemble(*captures: str | os.PathLike[str]) -> Iterator[RecoveredDump]:
+def reassemble(
+    *captures: str | os.PathLike[str],
+    client: str | None = None,
+    server: str | None = None,
+    port: int | None = None,
+    private_key: str | os.PathLike[str] | None = None,
+    passphrase: Passphrase = no_passphrase,
+    progress: Progress | None = None,
+) -> Iterator[Dump]:
     """The dumps in some captures, which are read as one.
 
-    Their files are on disk, in a temporary directory that goes when the iteration ends;
-    ``recover`` keeps them. What is wrong with the captures is logged. CaptureError if one
-    is no capture.
+    Each has its bytes in an unnamed temporary file, as long as it lives: while iterating, and
+    with ``list`` afterwards too. ``client`` and ``server`` are the addresses, ``port`` the
+    server's port of the dumps that are wanted; ``private_key`` and ``passphrase`` are as for
+    ``open_dump``. What is wrong with the captures is logged. CaptureError if one is no capture,
+    StoreError if there is no room, ValueError for an address that is none.
 
         for dump in reassemble("panic.pcapng"):
-            print(dump.kdh.panicstring, dump.complete, dump.missing)
+            print(dump.panicstring, dump.verdict, dump.missing)
     """
-    with tempfile.TemporaryDirectory(prefix="netdump-") as directory:
-        recovery = recover([os.fspath(capture) for capture in captures], directory)
-        for problem in recovery.problems:
-            _log.warning("%s", problem)
-        yield from recovery.dumps
+    selection = Selection(
+        client=None if client is None else address_bytes(client),
+        server=None if server is None else address_bytes(server),
+        port=port,
+    )
+    reader = Captures(Scratches().storage_for, selection)
+    for capture in captures:
+        reader.read(os.fspath(capture), progress)
+    dumps = reader.finish()
+    for problem in reader.problems:
+        _log.warning("%s", problem)
+    yield from opened(dumps, unlock=unlocked_with(private_key, passphrase))

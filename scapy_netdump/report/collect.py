@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from ..core.identity import REBOOT_TIME
 from ..core.observing.batch import Floats, Storage
 from ..core.observing.messages import Acks, Columns, Messages
 from ..core.observing.observed_dump import ObservedDump
@@ -78,7 +79,7 @@ class Collector:
 
     @property
     def dumps(self) -> list[Watched]:
-        """What was collected of each dump, as they appeared."""
+        """What was collected of each dump, in the order of their time."""
         return list(self._dumps.values())
 
     def reading(self, capture: str) -> None:
@@ -88,12 +89,12 @@ class Collector:
 
     def finish(self) -> None:
         """No more comes."""
-        for watched in self._dumps.values():
-            for view in watched.views:
-                view.timeline.finish()
+        views = [view for watched in self._dumps.values() for view in watched.views]
+        for view in {id(view): view for view in views}.values():
+            view.timeline.finish()
 
     def storage_for(self, dump: ObservedDump) -> Storage:
-        """A dump has appeared."""
+        """A dump has appeared in a capture."""
         if len(self._dumps) < MAX_REPORTED:
             self._dumps[dump] = Watched()
         return self._storage_for(dump)
@@ -101,14 +102,34 @@ class Collector:
     def sent(self, dump: ObservedDump, messages: Messages, times: Floats) -> None:
         """Its client sent messages."""
         if dump in self._dumps:
+            self._go_on(dump)
             self._dumps[dump].messages.append(messages)
             self._dumps[dump].sent.append(times)
+
+    def _go_on(self, dump: ObservedDump) -> None:
+        """Have a sighting that seems to go on where another capture ended share its view."""
+        watched = self._dumps[dump]
+        if watched.views or watched.messages or dump.account.heralded:
+            return
+        for other, before in self._dumps.items():
+            same = (other.peer, other.server_port) == (dump.peer, dump.server_port)
+            late = dump.first_time - other.last_time
+            if same and before.views and 0 <= late <= REBOOT_TIME and not other.account.finished:
+                watched.views.append(before.views[-1])
 
     def acked(self, dump: ObservedDump, acks: Acks, times: Floats) -> None:
         """Its server sent acks."""
         if dump in self._dumps:
             self._dumps[dump].acks.append(acks)
             self._dumps[dump].acked.append(times)
+
+    def found(self, dumps: Sequence[ObservedDump]) -> None:
+        """These are the dumps: each is shown with all its sightings."""
+        seen, self._dumps = self._dumps, {}
+        for dump in dumps:
+            views = [view for part in dump.parts if part in seen for view in seen[part].views]
+            distinct = {id(view): view for view in views}.values()
+            self._dumps[dump] = Watched(sorted(distinct, key=lambda view: view.latest))
 
     def turn(self) -> None:
         """Count what a batch brought."""

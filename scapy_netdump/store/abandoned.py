@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ..core.verdict import Kind, Verdict
 from .directory import Directory
-from .dump_files import PART
-from .listing import dump_name
+from .naming import FileName
 from .retention import INFO_SIZE
 
 
@@ -26,8 +25,8 @@ def mark_abandoned(directory: Directory) -> Iterator[str]:
         yield f"{error.filename}: cannot be read: {error.strerror}"
         return
     for name in names:
-        dump = dump_name(name)
-        if dump is None or dump.kind != "info":
+        found = FileName.parse(name)
+        if found is None or found.kind != "info":
             continue
         try:
             head, last = _content(directory, name)
@@ -62,19 +61,17 @@ def _ended(directory: Directory, info: str, last: bytes) -> str:
     """What an info file is to end with, if nobody receives the dump that it says somebody
     does; nothing if all is well."""
     begun = Verdict.from_line(last.decode(errors="backslashreplace"))
-    dump = dump_name(info)
+    name = FileName.parse(info)
     # that of a recovery has nothing behind these words, and no lock
-    if dump is None or begun is None or not begun.is_receiving:
+    if name is None or begun is None or not begun.is_receiving:
         return ""
     if begun == Verdict.receiving() or directory.locked(info):
         return ""
-    part = f"vmcore.{dump.host}.{dump.number}{PART}"
-    vmcore = dump._replace(kind="vmcore")
     found = [
-        f"{status.st_size} bytes are in {name}"
-        for name in directory.names()
-        if name == part or dump_name(name) == vmcore
-        if (status := directory.stat(name)) is not None
+        f"{status.st_size} bytes are in {file}"
+        for file in filter(None, map(FileName.parse, directory.names()))
+        if file.is_vmcore and file.dump == name.dump
+        if (status := directory.stat(str(file))) is not None
     ]
     what = ", ".join(found) + ", holes are not known" if found else "no data received"
     return str(Verdict(Kind.INCOMPLETE, f"the server ended while it received this; {what}"))

@@ -27,8 +27,9 @@ from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH
-from .dump_files import MODES, Published, vmcore_suffix
+from .dump_files import MODES, vmcore_suffix
 from .mapfile import mapfile_text
+from .naming import Published
 from .two_sources import TwoSources
 
 #: Where zeros may be holes, ranges that are told apart at most; beyond them a window with any

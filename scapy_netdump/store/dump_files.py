@@ -10,7 +10,6 @@ info says so: nothing that was interrupted looks whole.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.account import Account
@@ -20,10 +19,7 @@ from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
 from .directory import Directory
 from .mapfile import mapfile_text
-from .names import KINDS as KINDS
-from .names import MAX_DUMPS_OF_HOST as MAX_DUMPS_OF_HOST
-from .names import OTHER, Names
-from .names import PART as PART
+from .naming import MAP, OTHER, PART, Names, Published
 
 #: netdumpd's modes. A key may not even be written to by its owner.
 MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
@@ -34,24 +30,6 @@ _RECEIVING = Verdict.receiving()
 
 class HostFullError(StoreError):
     """There is no number left for another dump of a host."""
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """The files of a dump that is over; None for those that it does not have."""
-
-    info: Path | None = None
-    kdh: Path | None = None
-    key: Path | None = None
-    vmcore: Path | None = None
-    map: Path | None = None
-    other: Path | None = None
-    kdh_other: Path | None = None
-
-    def as_dict(self) -> dict[str, str | None]:
-        """The paths as text, as JSON takes them."""
-        paths = ((name, getattr(self, name)) for name in self.__slots__)
-        return {name: None if path is None else str(path) for name, path in paths}
 
 
 def reserve(
@@ -116,7 +94,7 @@ class DumpFiles:
         self.host = names.host
         self.number = number
         self.info = self._name("info")
-        self.part = self._name("vmcore", PART)
+        self.part = self._name("vmcore", end=PART)
         self.other = self._name("other")
         self._has_other = False
         self._lock: int | None = None
@@ -221,7 +199,7 @@ class DumpFiles:
         """Store the headers that came and do not count, one behind the other."""
         if not account.other_headers:
             return None
-        name = self._name("kdh", OTHER)
+        name = self._name("kdh", end=OTHER)
         self.directory.save(name, b"".join(account.other_headers), MODES[KDH])
         return name
 
@@ -236,10 +214,10 @@ class DumpFiles:
         map_ = None
         missing = account.missing
         if missing:
-            map_ = f"{vmcore}.map"
+            map_ = vmcore + MAP
             self.directory.save(map_, mapfile_text(missing, account.bytes_expected).encode())
         self.directory.rename(self.part, vmcore)
         return vmcore, map_
 
-    def _name(self, kind: str, suffix: str = "") -> str:
-        return self.names.of(kind, self.number, suffix)
+    def _name(self, kind: str, end: str = "") -> str:
+        return self.names.of(kind, self.number, end=end)

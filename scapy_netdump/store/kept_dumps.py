@@ -9,7 +9,6 @@ Imports the package's core and its neighbours.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from ..kerneldump.header import HEADER_SIZE, DumpHeader
 from ..kerneldump.info import info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
-from .names import PART, STORED_NAME, Names, SavecoreNames
+from .naming import PART, FileName, Names, SavecoreNames, as_it_came
 from .retention import INFO_SIZE
 
 #: The first line of an info file: netdumpd's, and savecore(8)'s.
@@ -112,10 +111,10 @@ def kept_names(directory: Directory) -> list[KeptName]:
     wanted to continue another one, last."""
     over: dict[KeptName, bool] = {}
     try:
-        for match in filter(None, map(STORED_NAME.fullmatch, directory.names())):
-            if match["kind"].startswith("vmcore") and match["end"] != ".map":
-                name = KeptName(match["host"] or "", int(match["number"]))
-                over[name] = over.get(name, False) or match["end"] != PART
+        for file in filter(None, map(FileName.parse, directory.names())):
+            if file.is_vmcore:
+                name = KeptName(*file.dump)
+                over[name] = over.get(name, False) or file.end != PART
     except OSError as error:
         raise StoreError(f"{error.filename}: cannot be read: {error.strerror}") from None
     return sorted(over, key=lambda name: (over[name], name.number, name.host), reverse=True)
@@ -133,7 +132,8 @@ def load(directory: Directory, name: KeptName) -> KeptDump:
 
 
 def _load(directory: Directory, name: KeptName) -> KeptDump:
-    vmcore = min(_vmcores(directory, name))[1]
+    files = filter(None, map(FileName.parse, directory.names()))
+    vmcore = str(as_it_came(file for file in files if file.dump == name))
     naming = Names if name.host else SavecoreNames
     number = name.number
     info = naming(name.host, "").of("info", number)
@@ -152,16 +152,6 @@ def _load(directory: Directory, name: KeptName) -> KeptDump:
     )  # fmt: skip
     kept.present = _present(kept)
     return kept
-
-
-def _vmcores(directory: Directory, name: KeptName) -> Iterator[tuple[int, str]]:
-    """The vmcores of a dump, with a rank: what came over the network before what was made of
-    it, which is neither encrypted nor compressed."""
-    for match in filter(None, map(STORED_NAME.fullmatch, directory.names())):
-        same = (match["host"] or "", int(match["number"])) == name
-        if same and match["kind"].startswith("vmcore") and match["end"] != ".map":
-            plain = match["kind"] == "vmcore" and not match["suffix"]
-            yield 2 * (match["end"] == PART) + plain, match[0]
 
 
 def _present(kept: KeptDump) -> Extents | None:

@@ -29,8 +29,9 @@ from ..text import printable
 from ..wire import Buffer, header
 from .abandoned import mark_abandoned
 from .directory import Directory
-from .dump_files import DumpFiles, Published, reserve
+from .dump_files import DumpFiles, reserve
 from .hosts import file_host
+from .naming import Published
 from .retention import FreeSpace, prune
 
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..core.verdict import Verdict
 from ..errors import StoreError
 from .directory import Directory
-from .listing import dump_name
+from .naming import PART, FileName
 
 #: An info file is shorter than this, whatever a header holds: each byte escaped is four.
 INFO_SIZE = 1 << 14
@@ -21,7 +21,7 @@ _STEP = 1 << 20
 _BLOCKS = 2 * 4096
 
 #: Order in which the files of a dump are removed. Without its info a dump does not look whole.
-_ORDER = ("info", "map", "vmcore", "kdh", "key")
+_ORDER = ("info", "map", "vmcore", "kdh", "key", "other", "kdh_other")
 
 
 def prune(directory: Directory, host: str, keep: int, newest: int) -> list[int]:
@@ -47,12 +47,12 @@ def prune(directory: Directory, host: str, keep: int, newest: int) -> list[int]:
 
 
 def _files_of(directory: Directory, host: str) -> dict[int, dict[str, list[str]]]:
-    """The names of each dump's files, by number and kind."""
+    """The names of each dump's files, by number and role."""
     dumps: dict[int, dict[str, list[str]]] = {}
     for name in directory.names():
-        found = dump_name(name)
-        if found is not None and found.host == host:
-            dumps.setdefault(found.number, {}).setdefault(found.kind, []).append(name)
+        found = FileName.parse(name)
+        if found is not None and found.host == host and found.end != PART:
+            dumps.setdefault(found.number, {}).setdefault(found.role, []).append(name)
     return dumps
 
 
@@ -74,7 +74,7 @@ def _age(directory: Directory, info: str, number: int) -> tuple[int, int]:
 
 
 def _last(directory: Directory, host: str) -> int | None:
-    found = dump_name(directory.target(f"info.{host}.last") or "")
+    found = FileName.parse(directory.target(f"info.{host}.last") or "")
     return found.number if found is not None else None
 
 

@@ -12,7 +12,7 @@ from ..core.extents import Extents
 from ..core.observing.batch import Mask
 from ..text import counted
 from .kept_dumps import KeptDump
-from .names import PART
+from .naming import PART
 from .two_sources import TwoSources
 
 #: Bytes that two dumps without a header must have in common, zeros not counted, to be taken

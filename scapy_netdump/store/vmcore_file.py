@@ -31,6 +31,28 @@ _pwritev.restype = ctypes.c_ssize_t
 Pieces = npt.NDArray[np.uintp]
 
 
+def pieces_of(buffer: Bytes, positions: Ints, lengths: Ints) -> Pieces:
+    """The pieces of ``buffer`` at some positions, which point into it: hold it as long."""
+    pieces = np.empty((len(positions), 2), np.uintp)
+    np.add(positions, buffer.ctypes.data, out=pieces[:, 0], casting="unsafe")
+    pieces[:, 1] = lengths
+    return pieces
+
+
+def write_pieces(descriptor: int, pieces: Pieces, offset: int) -> None:
+    """Write pieces one after the other from ``offset`` on. OSError if that fails."""
+    while len(pieces):
+        count = min(len(pieces), _MAX_PIECES)
+        written = _pwritev(descriptor, pieces.ctypes.data, count, offset)
+        if written <= 0:
+            number = ctypes.get_errno() if written < 0 else errno.ENOSPC
+            if number != errno.EINTR:
+                raise OSError(number, os.strerror(number))
+            continue
+        offset += written
+        pieces = _rest(pieces, count, written)
+
+
 class VmcoreFile:
     """The storage of an observed vmcore (core/storage.py): the file ``name``.
 
@@ -49,9 +71,7 @@ class VmcoreFile:
         if not self._created:
             self._created = True
             self._writer.add(self._create)
-        pieces = np.empty((len(positions), 2), np.uintp)
-        np.add(positions, buffer.ctypes.data, out=pieces[:, 0], casting="unsafe")
-        pieces[:, 1] = lengths
+        pieces = pieces_of(buffer, positions, lengths)
         self._writer.add(lambda: self._write(pieces, offset, buffer))
 
     def put(self, start: int, data: bytes) -> None:
@@ -74,17 +94,11 @@ class VmcoreFile:
         """``_owner`` is held so that the memory which the pieces point into stays."""
         descriptor = self._descriptor()
         self._preallocation.before_write(descriptor, offset, int(pieces[:, 1].sum()))
-        while len(pieces):
-            count = min(len(pieces), _MAX_PIECES)
-            written = _pwritev(descriptor, pieces.ctypes.data, count, offset)
-            if written <= 0:
-                number = ctypes.get_errno() if written < 0 else errno.ENOSPC
-                if number != errno.EINTR:
-                    path = str(self._directory.path / self._name)
-                    raise OSError(number, os.strerror(number), path)
-                continue
-            offset += written
-            pieces = _rest(pieces, count, written)
+        try:
+            write_pieces(descriptor, pieces, offset)
+        except OSError as error:
+            path = str(self._directory.path / self._name)
+            raise OSError(error.errno, error.strerror, path) from None
 
     def _create(self) -> None:
         os.close(self._directory.create(self._name))

@@ -23,7 +23,7 @@ from scapy.fields import (
 from scapy.packet import Packet
 
 from ..core.account import MAX_KEY_SIZE
-from ..core.observing.attribution import REBOOT_TIME, RESEND_WINDOW
+from ..core.identity import REBOOT_TIME, RESEND_WINDOW
 from ..core.observing.messages import MAX_OFFSET
 from ..layers import kerneldump, messages
 from ..layers.fields import CStringField, DumpTimeField, PathField, fixed_size

@@ -84,7 +84,10 @@ def test_a_dump_is_received_filed_handed_over_and_told_of(crash: Path, tmp_path:
     ]
     files = {name: str(crash / "lab" / f"{name}.{HOST}.0") for name in ("info", "vmcore")}
     assert ended["reason"] == "success"
-    assert ended["files"] == {"kdh": None, "key": None, "map": None, **files}
+    assert ended["files"] == {
+        **dict.fromkeys(("kdh", "key", "map", "other", "kdh_other")),
+        **files,
+    }
     assert Path(files["vmcore"]).read_bytes() == VMCORE_BYTES
     assert Path(files["info"]).read_text().endswith("\nDump complete\n")
     arguments = ["success", ADDRESS, HOST, f"./lab/info.{HOST}.0", f"./lab/vmcore.{HOST}.0"]
@@ -334,7 +337,11 @@ def test_a_capture_of_it_holds_the_dump(crash: Path, tmp_path: Path) -> None:
         serving.wait_for("ended")
         (dump,) = recover([str(capture)], tmp_path / "out").dumps  # while the server runs
         serving.stop()
-    assert (dump.client, dump.server, dump.complete) == ("127.71.4.2", ADDRESS, True)
+    assert (dump.transfer.client, dump.transfer.server, dump.complete) == (
+        "127.71.4.2",
+        ADDRESS,
+        True,
+    )
     assert dump.files.vmcore is not None
     assert dump.files.vmcore.read_bytes() == VMCORE_BYTES
     if shutil.which("tshark") is not None:
@@ -418,7 +425,8 @@ def test_help_names_netdumpds_letters() -> None:
 
 def test_arguments_when_there_is_no_vmcore(tmp_path: Path) -> None:
     event = Ended(
-        1.0, 1, "192.0.2.2", 20024, "timeout", "", False, {"info": f"{tmp_path}/info.ws.12"},
+        1.0, 1, "192.0.2.2", 20024, "timeout", "incomplete", "", False,
+        {"info": f"{tmp_path}/info.ws.12"},
         0, 0, [], 0, 0, 0, 0, 1.0,
     )  # fmt: skip
     expected = ("timeout", "192.0.2.2", "ws", "./info.ws.12", "")

@@ -44,6 +44,7 @@ def ended(**changed: Any) -> Ended:
         "client": "192.0.2.2",
         "client_port": 20024,
         "reason": "incomplete",
+        "verdict": "incomplete",
         "status": "Dump incomplete: 10 of 100 bytes missing in 1 range",
         "complete": False,
         "files": {"info": "/c/info.192.0.2.2.0", "vmcore": "/c/vmcore.192.0.2.2.0", "map": None},

@@ -16,7 +16,7 @@ from helpers.serving import Serving
 from helpers.traffic import header
 
 from scapy_netdump import send_dump
-from scapy_netdump.client.prepare import open_dump
+from scapy_netdump.client.prepare import prepared
 from scapy_netdump.client.send import SendError, Sending, SendResult, send
 from scapy_netdump.core.sending.faults import Rates
 from scapy_netdump.core.sending.sender import Counters, Patience
@@ -237,7 +237,7 @@ def test_the_traced_transport_tells_what_passes(serving: Serving, tmp_path: Path
     small = tmp_path / "small"
     small.write_bytes(bytes(3000))
     told: list[str] = []
-    with open_dump(str(small)) as dump, closing(UdpTransport(SERVER, CLIENT)) as plain:
+    with prepared(str(small)) as dump, closing(UdpTransport(SERVER, CLIENT)) as plain:
         send(dump, TracedTransport(plain, told.append))
     sent: Sequence[str] = [line for line in told if line.startswith("to port")]
     assert sent[0] == "to port 20023: 1 HERALD message, number 1 to 1, 0 bytes"

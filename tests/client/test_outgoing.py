@@ -17,7 +17,7 @@ import zstandard
 from helpers.openssl import PRIVATE_KEY, cipher, needs_openssl, openssl, public_key, unwrap
 from helpers.places import PCAPS
 
-from scapy_netdump.client.prepare import OutgoingDump, Preparation, open_dump
+from scapy_netdump.client.prepare import Outgoing, Preparation, prepared
 from scapy_netdump.errors import NetdumpError
 from scapy_netdump.kerneldump.header import DumpHeader, pack_header
 from scapy_netdump.kerneldump.info import info_text, info_values
@@ -30,7 +30,7 @@ CRASH = import_module("samples").CRASH
 VMCORE = CRASH.vmcore
 
 
-def all_of(dump: OutgoingDump, step: int = 1448 * 45) -> bytes:
+def all_of(dump: Outgoing, step: int = 1448 * 45) -> bytes:
     data = b""
     while piece := dump.read(len(data), step):
         data += piece
@@ -40,7 +40,7 @@ def all_of(dump: OutgoingDump, step: int = 1448 * 45) -> bytes:
 
 def opened(path: Path, **wanted: object) -> tuple[bytes, DumpHeader, bytes]:
     """What goes into VMCORE messages, the header, and the key blob."""
-    with open_dump(str(path), Preparation(**wanted)) as dump:
+    with prepared(str(path), Preparation(**wanted)) as dump:
         assert dump.header.valid
         assert "\n" not in dump.describe()
         assert dump.compressed == (dump.header.compression != 0)
@@ -190,7 +190,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(
     vmcore: Path, wanted: dict[str, object], message: str
 ) -> None:
     with pytest.raises(NetdumpError, match=message) as caught:
-        open_dump(str(vmcore), Preparation(**{"public_key": public_key(), **wanted}))
+        prepared(str(vmcore), Preparation(**{"public_key": public_key(), **wanted}))
     assert "\n" not in str(caught.value)
 
 
@@ -211,19 +211,28 @@ def test_too_small_a_key_is_refused(vmcore: Path, tmp_path: Path) -> None:
         opened(vmcore, public_key=path)
 
 
-def test_temporary_files_go(vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_files_have_no_names_and_go(
+    vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    with open_dump(str(vmcore), Preparation(compression="gzip")):
-        assert list(temporary.iterdir())
-    assert not list(temporary.iterdir())
     capture = str(PCAPS / "two-dumps.pcap")
-    with open_dump(capture, Preparation(number=1)):
-        assert list(temporary.iterdir())
+
+    def open_there() -> list[str]:
+        files = [path.resolve() for path in Path("/proc/self/fd").iterdir()]
+        return [str(path) for path in files if temporary in path.parents]
+
+    with prepared(str(vmcore), Preparation(compression="gzip")) as outgoing:
+        assert len(open_there()) == 1
+    del outgoing
+    assert open_there() == []
+    with prepared(capture, Preparation(number=1)):
+        assert len(open_there()) == 1
+    assert open_there() == []
     with pytest.raises(NetdumpError):
-        open_dump(capture)
-    assert not list(temporary.iterdir())
+        prepared(capture)
+    assert open_there() == list(temporary.iterdir()) == []
 
 
 # ---------------------------------------------------------------- entries of a dump directory
@@ -235,7 +244,7 @@ def test_an_entry_is_sent_as_it_is(tmp_path: Path) -> None:
     assert data == dump.files.vmcore.read_bytes()
     assert key == dump.files.key.read_bytes()
     assert header == dump.kdh
-    with open_dump(str(dump.files.vmcore)) as outgoing:
+    with prepared(str(dump.files.vmcore)) as outgoing:
         assert outgoing.kdh == dump.files.kdh.read_bytes()
 
 
@@ -299,7 +308,7 @@ def test_what_is_encrypted_is_not_encrypted_or_compressed_again(tmp_path: Path) 
 
 def test_an_entry_that_lacks_bytes_is_refused_with_how_many(tmp_path: Path) -> None:
     (dump,) = recover([str(PCAPS / "kernel-lossy-server-side.pcap.gz")], tmp_path).dumps
-    with pytest.raises(NetdumpError, match="33304 bytes missing in 23 ranges"):
+    with pytest.raises(NetdumpError, match="33304 of 3145728 bytes missing in 23 ranges"):
         opened(dump.files.vmcore)
     dump.files.map.unlink()
     with pytest.raises(NetdumpError, match="Dump incomplete: 33304 of 3145728"):
@@ -310,11 +319,11 @@ def test_an_entry_that_does_not_fit_its_header_is_refused(tmp_path: Path) -> Non
     (dump,) = recover([str(PCAPS / "vlan.pcap")], tmp_path).dumps
     with dump.files.vmcore.open("r+b") as file:
         file.truncate(1000)
-    with pytest.raises(NetdumpError, match=f"1000 bytes, its header wants {len(VMCORE)}"):
+    with pytest.raises(NetdumpError, match=f"{len(VMCORE) - 1000} of {len(VMCORE)} bytes missing"):
         opened(dump.files.vmcore)
     with dump.files.kdh.open("r+b") as file:
         file.write(b"f")
-    with pytest.raises(NetdumpError, match="header is damaged"):
+    with pytest.raises(NetdumpError, match="dump header with a wrong magic; it cannot be sent"):
         opened(dump.files.vmcore)
 
 
@@ -352,7 +361,7 @@ def test_a_capture_without_a_header_gets_one() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("kernel-lossy-server-side.pcap.gz", "33304 bytes missing in 23 ranges"),
+        ("kernel-lossy-server-side.pcap.gz", "33304 of 3145728 bytes missing in 23 ranges"),
         ("cut-short.pcap", "length is not known"),
         (".", "a directory"),
         ("none", "No such file"),
@@ -360,7 +369,7 @@ def test_a_capture_without_a_header_gets_one() -> None:
 )
 def test_what_cannot_be_sent_is_refused_in_one_line(name: str, message: str) -> None:
     with pytest.raises(NetdumpError, match=message) as caught:
-        open_dump(str(PCAPS / name))
+        prepared(str(PCAPS / name))
     assert "\n" not in str(caught.value)
 
 
@@ -378,7 +387,7 @@ def test_a_number_needs_a_capture(vmcore: Path) -> None:
 
 def test_progress_of_compression_is_told(vmcore: Path) -> None:
     told = []
-    with open_dump(
+    with prepared(
         str(vmcore), Preparation(compression="gzip"), lambda *values: told.append(values)
     ):
         assert told[-1] == ("compressing with gzip", len(VMCORE), len(VMCORE))

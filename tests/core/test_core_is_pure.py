@@ -66,19 +66,16 @@ FLOORS = (
 )
 
 #: What looks upwards, each with its reason.
-UPWARDS = {
-    "dump/found.py": {"recovery"},
-}
+UPWARDS = {}
 
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
-    "cli/decrypt.py": "cryptography is an extra, and the help is there without it",
     "cli/recover.py": "cryptography is an extra, and most recoveries make no plain copies",
     "cli/report.py": "matplotlib is an extra, and the help is there without it",
     "capture/compressed.py": "zstandard is an extra that only zstd captures need",
     "cli/send.py": "Scapy, which only -i needs, takes a second to load",
     "dump/compression.py": "zstandard is an extra that only dumps sent with it need",
-    "dump/inspection.py": "cryptography is an extra that only encrypted dumps need",
+    "dump/open.py": "cryptography is an extra that only encrypted dumps need",
     "client/prepare.py": "cryptography is an extra that only dumps sent encrypted need",
 }
 

@@ -33,7 +33,7 @@ class Bytes:
 
 def shown(content, *, textdump=False):
     contents = contents_of(head_of(content), content.size, textdump=textdump)
-    return console_of(content, contents).text
+    return console_of(content, contents)
 
 
 def test_a_whole_minidump():

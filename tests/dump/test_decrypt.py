@@ -27,7 +27,7 @@ from helpers.openssl import (
 from test_encryption import IV, ONE_TIME_KEY
 
 from scapy_netdump.cli.main import main
-from scapy_netdump.client.prepare import Preparation, open_dump
+from scapy_netdump.client.prepare import Preparation, prepared
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.kerneldump.header import pack_header
 from scapy_netdump.kerneldump.key import DumpKey
@@ -149,7 +149,7 @@ def test_decompression_on_the_way(tmp_path: Path, compression: str) -> None:
     source.write_bytes(plain)
     preparation = Preparation(compression=compression, public_key=public_key())
     suffix = {"gzip": ".gz", "zstd": ".zst"}[compression]
-    with open_dump(str(source), preparation) as dump:
+    with prepared(str(source), preparation) as dump:
         data = dump.read(0, dump.header.dumplength)
         (tmp_path / "kdh.h.7").write_bytes(dump.kdh)
         stored(tmp_path, f"h.7{suffix}", DumpKey.unpack(dump.key), data)

@@ -174,7 +174,7 @@ def test_an_unknown_cipher_is_named() -> None:
 UNLUCKY = 36
 
 
-def no_passphrase() -> bytes:
+def no_passphrase(_: Path) -> bytes:
     raise AssertionError("not asked for")
 
 
@@ -225,11 +225,11 @@ def test_v15_padding(message: bytes, length: int) -> None:
 def test_a_private_key_with_a_passphrase(tmp_path: Path, form: tuple[str, ...]) -> None:
     path = tmp_path / "locked.pem"
     openssl("rsa", "-in", str(PRIVATE_KEY), *form, "-passout", "pass:secret", "-out", str(path))
-    private = load_private_key(path, lambda: b"secret")
+    private = load_private_key(path, lambda _: b"secret")
     assert private.key_size == 2048
     for wrong in (b"wrong", b""):
         with pytest.raises(NetdumpError, match="wrong passphrase"):
-            load_private_key(path, lambda wrong=wrong: wrong)
+            load_private_key(path, lambda _, wrong=wrong: wrong)
 
 
 @needs_openssl

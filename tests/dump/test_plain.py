@@ -18,13 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_encryption import Bytes, dump_cipher
 
+from scapy_netdump.core.account import Account
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.dump.cipher import Encrypted
-from scapy_netdump.dump.content import FileContent
-from scapy_netdump.dump.decompress import Decompressed, decompress
-from scapy_netdump.dump.plain import PlainCopy, plain_copy
+from scapy_netdump.dump.compression import Decompressed, decompress
+from scapy_netdump.dump.content import Content, FileContent
+from scapy_netdump.dump.dump import Dump
+from scapy_netdump.dump.keys import DumpCipher
+from scapy_netdump.dump.save import PlainCopy, plain_copy
 from scapy_netdump.errors import NetdumpError, StoreError
-from scapy_netdump.kerneldump.header import DumpHeader, pack_header
+from scapy_netdump.kerneldump.header import pack_header
+from scapy_netdump.kerneldump.key import DumpKey
 from scapy_netdump.store.mapfile import parse_mapfile
 
 Ranges = list[tuple[int, int]]
@@ -256,9 +260,28 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- files
 
 
-def copied(tmp_path: Path, content: Bytes, **options: object) -> tuple[PlainCopy, bytes]:
+def dump_of(content: Content, kdh: bytes = b"", cipher: DumpCipher | None = None) -> Dump:
+    """A dump with this vmcore, header and cipher."""
+    account = Account()
+    account.vmcore.add(0, content.size)
+    for hole in content.missing:
+        account.vmcore.remove(*hole)
+    account.announce(content.size)
+    account.headers.take(0, kdh)
+    if cipher is not None:
+        account.key.add(0, DumpKey(1, bytes(32), b"").pack())
+    return Dump("vmcore", account, content, unlock=lambda _: cipher)
+
+
+def copied(
+    tmp_path: Path,
+    content: Content,
+    kdh: bytes = b"",
+    cipher: DumpCipher | None = None,
+    unpack: bool = False,
+) -> tuple[PlainCopy, bytes]:
     destination = tmp_path / "vmcore.0"
-    copy = plain_copy(content, destination, force=True, **options)
+    copy = plain_copy(dump_of(content, kdh, cipher), destination, unpack=unpack, force=True)
     assert copy.path == destination
     assert list(tmp_path.glob("*.part")) == []
     if copy.map is None:
@@ -292,12 +315,11 @@ def test_around_holes_of_any_dump_all_that_is_reported_as_here_is_right(
     numbers = {"none": 0, "gzip": 1, "zstd": 2}
     packers: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd}
     packed = packers[compression](plain) if compression != "none" else plain
-    header = DumpHeader.unpack(
-        pack_header(
-            compression=numbers[compression],
-            dumplength=len(packed),
-            dumpextent=len(plain),
-        )
+    kdh = pack_header(
+        compression=numbers[compression],
+        dumplength=len(packed),
+        dumpextent=len(plain),
+        blocksize=512,
     )
     sent = packed + bytes(-len(packed) % 512)
     if compression == "none":
@@ -307,7 +329,7 @@ def test_around_holes_of_any_dump_all_that_is_reported_as_here_is_right(
         sent = Encrypted(Bytes(sent), cipher).read(0, len(sent))
     content = with_holes(sent, holes, filler)
     directory = tmp_path_factory.mktemp("plain")
-    copy, data = copied(directory, content, header=header, cipher=cipher, unpack=unpack)
+    copy, data = copied(directory, content, kdh, cipher, unpack)
     whole = plain if unpack else packed
     missing = Extents()
     for start, end in copy.missing:
@@ -330,7 +352,7 @@ def test_holes_take_no_blocks_on_disk(tmp_path: Path) -> None:
         file.write(b"x" * 100)
     hole = (4096, (64 << 20) - 4096)
     with FileContent(path, [hole]) as content:
-        plain_copy(content, tmp_path / "out", cipher=dump_cipher(1))
+        plain_copy(dump_of(content, cipher=dump_cipher(1)), tmp_path / "out")
     assert (tmp_path / "out").stat().st_size == 64 << 20
     assert (tmp_path / "out").stat().st_blocks * 512 < 1 << 20
 
@@ -349,17 +371,17 @@ def test_a_hole_at_the_end_that_the_file_does_not_reach(tmp_path: Path) -> None:
 def test_what_a_file_lacks_of_its_headers_length_is_missing(
     tmp_path: Path, compression: int
 ) -> None:
-    header = DumpHeader.unpack(pack_header(compression=compression, dumplength=5000))
+    kdh = pack_header(compression=compression, dumplength=5000)
     for cipher in (None, dump_cipher(2)):
         content = Bytes(bytes(100), [(80, 100)])
-        copy, data = copied(tmp_path, content, header=header, cipher=cipher)
+        copy, data = copied(tmp_path, content, kdh, cipher)
         assert (copy.size, copy.missing, len(data)) == (5000, [(80, 5000)], 80)
 
 
 def test_more_than_the_headers_length_is_cut_from_compressed_data_only(tmp_path: Path) -> None:
     for compression, size in ((0, 100), (2, 60)):
-        header = DumpHeader.unpack(pack_header(compression=compression, dumplength=60))
-        copy, data = copied(tmp_path, Bytes(b"x" * 100), header=header)
+        kdh = pack_header(compression=compression, dumplength=60, blocksize=512)
+        copy, data = copied(tmp_path, Bytes(b"x" * 100), kdh)
         assert (copy.size, len(data), copy.missing) == (size, size, [])
 
 
@@ -367,11 +389,11 @@ def test_an_older_file_is_left_alone_or_replaced_with_its_mapfile(tmp_path: Path
     destination, map_ = tmp_path / "vmcore.0", tmp_path / "vmcore.0.map"
     destination.write_bytes(b"old")
     with pytest.raises(StoreError, match="is there already"):
-        plain_copy(Bytes(b"new"), destination)
+        plain_copy(dump_of(Bytes(b"new")), destination)
     assert destination.read_bytes() == b"old"
-    plain_copy(Bytes(b"damaged", [(0, 1)]), destination, force=True)
+    plain_copy(dump_of(Bytes(b"damaged", [(0, 1)])), destination, force=True)
     assert map_.exists()
-    plain_copy(Bytes(b"new"), destination, force=True)
+    plain_copy(dump_of(Bytes(b"new")), destination, force=True)
     assert destination.read_bytes() == b"new"
     assert sorted(tmp_path.iterdir()) == [destination]
     assert destination.stat().st_mode & 0o777 == 0o600
@@ -386,18 +408,18 @@ class _Failing(Bytes):
 
 def test_nothing_is_left_of_a_copy_that_fails(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="broken disk"):
-        plain_copy(_Failing(bytes(3 << 20)), tmp_path / "out")
+        plain_copy(dump_of(_Failing(bytes(3 << 20))), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
     try:
         with pytest.raises(StoreError, match="out: cannot be written: "):
-            plain_copy(Bytes(b"x" * 9000), tmp_path / "out")
+            plain_copy(dump_of(Bytes(b"x" * 9000)), tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StoreError, match="cannot be written"):
-        plain_copy(Bytes(b"x"), tmp_path / "no" / "out")
+        plain_copy(dump_of(Bytes(b"x")), tmp_path / "no" / "out")
 
 
 def test_a_file_that_shrinks_is_no_hole(tmp_path: Path) -> None:

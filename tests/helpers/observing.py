@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from helpers.traffic import Datagram, batches
 
 from scapy_netdump.core.account import MemoryFile
+from scapy_netdump.core.observing.disputes import Prefer
 from scapy_netdump.core.observing.observed_dump import ObservedDump
 from scapy_netdump.core.observing.observer import Observer
 from scapy_netdump.core.observing.selection import Selection
@@ -19,9 +20,8 @@ MOST = 1 << 26
 class Observed:
     """An observer that saw some captures to their end, and what it stored of each dump."""
 
-    def __init__(self, selection: Selection | None = None) -> None:
-        self._stored: dict[ObservedDump, MemoryFile] = {}
-        self.observer = Observer(self._storage_for, selection)
+    def __init__(self, selection: Selection | None = None, prefer: Prefer = Prefer.ACKED) -> None:
+        self.observer = Observer(lambda dump: MemoryFile(MOST), selection, prefer)
 
     @property
     def dumps(self) -> list[ObservedDump]:
@@ -36,17 +36,17 @@ class Observed:
     def vmcore(self, dump: ObservedDump | None = None) -> bytes:
         """What was stored of a dump (the only one), up to its highest byte; holes are zeros."""
         dump = dump or self.dump
-        return self._stored[dump].read(0, dump.account.vmcore.end)
-
-    def _storage_for(self, dump: ObservedDump) -> MemoryFile:
-        return self._stored.setdefault(dump, MemoryFile(MOST))
+        return dump.storage.read(0, dump.account.vmcore.end) or b""
 
 
 def observe(
-    *captures: Sequence[Datagram], cuts: Iterable[int] = (), selection: Selection | None = None
+    *captures: Sequence[Datagram],
+    cuts: Iterable[int] = (),
+    selection: Selection | None = None,
+    prefer: Prefer = Prefer.ACKED,
 ) -> Observed:
     """What comes out of some captures, each cut into batches before the places ``cuts``."""
-    observed = Observed(selection)
+    observed = Observed(selection, prefer)
     cuts = list(cuts)
     for number, capture in enumerate(captures):
         if number:
@@ -73,6 +73,6 @@ def facts(dump: ObservedDump) -> dict[str, object]:
         "key": bytes(account.key),
         "messages": dump.messages,
         "retransmitted": dump.retransmitted,
-        "conflicting": dump.conflicting_bytes,
+        "conflicting": dump.account.conflicting_bytes,
         "times": (dump.first_time, dump.last_time),
     }

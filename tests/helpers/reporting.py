@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from helpers.traffic import Datagram, batches
 
 from scapy_netdump.core.observing.observer import Observer
-from scapy_netdump.dump.heads import Heads
+from scapy_netdump.dump.scratch import Scratches
 from scapy_netdump.report.collect import Collector, Watched
 from scapy_netdump.report.timeline import Timeline
 
 
 def collected(*captures: Sequence[Datagram], cuts: Iterable[int] = ()) -> list[Watched]:
     """What is collected of each dump in some captures, cut into batches before ``cuts``."""
-    collector = Collector(Heads().storage_for)
+    collector = Collector(Scratches().storage_for)
     observer = Observer(collector.storage_for, watcher=collector)
     cuts = list(cuts)
     for number, capture in enumerate(captures):

@@ -176,6 +176,12 @@ def header(dumplength: int, version: int = 4, **fields: Any) -> bytes:
     return data if "parity" in fields else data[:-4] + struct.pack("!I", parity_of(data[:-4]))
 
 
+def key_blob(random: Random, size: int = 4096) -> bytes:
+    """A key as a kernel sends it: ChaCha20, a one-time key of 256 bytes, padded to a block."""
+    data = struct.pack("!B32sI", 2, random.randbytes(32), 256) + random.randbytes(256)
+    return data.ljust(size, b"\0")
+
+
 # What happens to traffic on its way
 
 

@@ -11,7 +11,7 @@ from helpers.dumps import Minidump, elf_core, ustar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.dump.textdump import text_files
+from scapy_netdump.dump.console import text_files
 from scapy_netdump.kerneldump.contents import contents_of, verdict
 from scapy_netdump.kerneldump.elfcore import ElfCore, ElfError
 from scapy_netdump.kerneldump.textdump import BLOCK, forward
@@ -112,7 +112,10 @@ def test_full_dumps(order, bits, machine, name):
         ("memory from 0x100000", 12288, 12288),
     ]
     assert found.core is not None
-    assert list(found.core.lost([(4096 + 5000, 12288 + 4097)])) == [4096, 0x100000, 0x101000]
+    assert list(found.core.lost([(4096 + 5000, 12288 + 4097)])) == [
+        (4096, 8192),
+        (0x100000, 0x102000),
+    ]
     assert verdict(found, [(4096, 4097)]).text.startswith(
         "usable in kgdb: 1 of 5 memory pages is a"
     )

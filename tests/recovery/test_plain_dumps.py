@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_recover import CLEAN_SHA256, ENCRYPTED, ENCRYPTED_SHA256, sha256, write
 
 from scapy_netdump.cli.main import main
-from scapy_netdump.client.prepare import Preparation, open_dump
+from scapy_netdump.client.prepare import Preparation, prepared
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.kerneldump.header import DumpHeader
 from scapy_netdump.kerneldump.info import info_values, savecore_info_text
@@ -40,7 +40,7 @@ def traffic_of(tmp_path: Path, compression: str = "none", cipher: str = "") -> l
         cipher=cipher or "chacha20",
         random=Random(1).randbytes,
     )
-    with open_dump(str(source), preparation) as dump:
+    with prepared(str(source), preparation) as dump:
         sent = dump.read(0, dump.size)
         return Dump(vmcore=sent, kdh=dump.kdh, key=dump.key).traffic()
 
@@ -178,7 +178,7 @@ def test_a_dump_that_is_not_compressed_as_it_says_is_one_line(
     capture = write(tmp_path, pcap(Dump(vmcore=DATA, kdh=header(9000, compression=1)).traffic()))
     assert recover(capture, "--decompress", "-o", tmp_path / "crash") == 1
     assert "neither gzip nor zstd" in capsys.readouterr().err
-    assert (tmp_path / "crash" / f"vmcore.{HOST}.0.gz").stat().st_size == 9000
+    assert (tmp_path / "crash" / f"vmcore.{HOST}.0.gz").stat().st_size == len(DATA)
 
 
 # savecore(8)'s names
@@ -250,6 +250,8 @@ def test_info_says_what_crashinfo_looks_for_and_nothing_forged(tmp_path: Path) -
 )
 def test_the_status_is_savecores_word(kdh: bytes, status: str, word: str) -> None:
     decoded = DumpHeader.unpack(kdh) if kdh else None
-    lines = savecore_info_text(HOST, 3, decoded, status).splitlines()
+    lines = savecore_info_text(
+        HOST, 3, decoded, status, complete=status == "Dump complete"
+    ).splitlines()
     assert lines[0] == f"Dump header from device: {HOST}"
     assert lines[-2:] == [f"  Dump Status: {word}", status]

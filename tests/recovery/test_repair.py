@@ -111,7 +111,7 @@ def test_a_second_panic_gets_a_number_of_its_own(tmp_path: Path) -> None:
     after = contents(tmp_path / "crash")
     for name in (f"vmcore.{HOST}.0", f"vmcore.{HOST}.0.map", f"info.{HOST}.0"):
         assert after[name] == before[name]
-    assert the_only(recovery).filled_bytes is None
+    assert the_only(recovery).transfer.filled_bytes is None
     assert the_only(recovery).files.vmcore == tmp_path / "crash" / f"vmcore.{HOST}.1"
 
 
@@ -160,7 +160,7 @@ def test_one_after_the_other_is_the_same_as_all_at_once(
         if recovery.refused:
             assert contents(tmp_path / "one") == before
             return
-        if not recovery.dumps or (number and the_only(recovery).filled_bytes is None):
+        if not recovery.dumps or (number and the_only(recovery).transfer.filled_bytes is None):
             return  # too little in common to tell, or complete
         for seen in part:
             if _within(seen, 0, len(DATA)):
@@ -232,7 +232,7 @@ ZEROS = Dump(vmcore=DATA[:10_000] + bytes(3000) + DATA[13_000:], kdh=KDH)
 
 def test_a_part_of_a_killed_server_is_continued_only_when_asked(abandoned: Path) -> None:
     recovery = recover(abandoned, ZEROS.traffic())
-    assert the_only(recovery).filled_bytes is None
+    assert the_only(recovery).transfer.filled_bytes is None
     assert (abandoned / f"vmcore.{HOST}.0.part").exists()
 
 
@@ -385,7 +385,7 @@ def test_a_mapfile_that_is_none_is_not_taken_for_one(tmp_path: Path) -> None:
     recovery = recover(tmp_path / "crash", WHOLE.traffic())
     assert "mapfile: " in recovery.notes[0]
     assert the_only(recovery).complete
-    assert the_only(recovery).filled_bytes is None
+    assert the_only(recovery).transfer.filled_bytes is None
 
 
 def test_a_decrypted_copy_is_not_filled_with_encrypted_bytes(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_a_header_that_comes_later_names_the_vmcore(
     assert the_only(recover(crash, early)).status.startswith("Dump incomplete: ends without")
     late = Dump(vmcore=DATA, kdh=header(size, **fields), key=key).traffic()
     dump = the_only(recover(crash, late if whole else without(late, (50_000, 52_000))))
-    assert dump.filled_bytes is not None
+    assert dump.transfer.filled_bytes is not None
     assert dump.files.vmcore == crash / name
     assert dump.complete is whole
     content, missing, _ = state(crash, name)
@@ -457,7 +457,7 @@ def test_what_differs_between_file_and_capture_is_told_and_kept_as_asked(
     recover(tmp_path / "crash", without(WHOLE.traffic(), (20_000, 30_000)))
     capture = Dump(vmcore=bytes(other), kdh=KDH).traffic()
     dump = the_only(recover(tmp_path / "crash", capture, prefer=prefer))
-    assert (dump.conflicting_bytes, dump.conflicts) == (10, [(1000, 1010)])
+    assert (dump.transfer.conflicting_bytes, dump.transfer.conflicts) == (10, [(1000, 1010)])
     assert dump.as_dict()["conflicts"] == [(1000, 1010)]
     wanted = DATA if prefer is not Prefer.LAST else bytes(other)
     content = (tmp_path / "crash" / f"vmcore.{HOST}.0").read_bytes()

@@ -17,7 +17,8 @@ from helpers.places import PCAPS
 from scapy.all import rdpcap, sniff
 
 from scapy_netdump import Netdump, NetdumpSession, formats
-from scapy_netdump.recovery.recoverer import RecoveredDump, recover
+from scapy_netdump.dump.dump import Dump as OpenedDump
+from scapy_netdump.recovery.recoverer import recover
 
 sys.path.append(str(PCAPS))
 make_samples = import_module("make_samples")
@@ -134,12 +135,13 @@ def with_holes(vmcore: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     return bytes(holed)
 
 
-def found(dump: RecoveredDump) -> dict[str, object]:
+def found(dump: OpenedDump) -> dict[str, object]:
     """A recovered dump in the terms of Truth, its file read back."""
     names = ("client", "client_port", "server", "path", "heralded", "finished", "complete")
     assert dump.files.vmcore is not None
+    told = dump.as_dict()
     return {
-        **{name: getattr(dump, name) for name in (*names, "missing", "conflicting_bytes")},
+        **{name: told[name] for name in (*names, "missing", "conflicting_bytes")},
         "bytes_expected": dump.bytes_expected,
         "strings": dump.kdh and (dump.kdh.hostname, dump.kdh.panicstring),
         "file": dump.files.vmcore.name,
@@ -257,7 +259,9 @@ def test_a_session_shows_as_many_messages_as_recovery_counts(name: str, tmp_path
     capture ends in them."""
     packets = sniff(offline=str(PCAPS / name), session=NetdumpSession, quiet=True)
     dumps = recover([str(PCAPS / name)], tmp_path).dumps
-    assert sum(Netdump in packet for packet in packets) == sum(dump.messages for dump in dumps)
+    assert sum(Netdump in packet for packet in packets) == sum(
+        dump.transfer.messages for dump in dumps
+    )
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from scapy_netdump.core.account import Account
+from scapy_netdump.core.verdict import Kind, Verdict
 from scapy_netdump.formats import VMCORE
-from scapy_netdump.kerneldump.info import RECEIVING
 from scapy_netdump.store.abandoned import mark_abandoned, true_status
 from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.dump_files import reserve
 from scapy_netdump.store.live_dumps import LiveDumps
 
 HOST = "10.99.0.2"
+RECEIVING = str(Verdict.receiving())
 LEFT = f"Dump from {HOST} [{HOST}]\n  Architecture: amd64\n{RECEIVING}; at least 5 bytes\n"
 ENDED = "Dump incomplete: the server ended while it received this; "
 
@@ -97,11 +98,11 @@ def test_a_dump_is_left_alone_as_long_as_its_server_lives(
     dump.write(VMCORE, [b"x"], 0)
     account.vmcore.add(0, 1)
     for _ in range(3):
-        dump.update(account, RECEIVING)
+        dump.update(account, Verdict.receiving())
         assert marked(directory) == []
         assert true_status(Path(dump.name)).startswith(f"{RECEIVING}; at least 1 bytes")
     assert RECEIVING in (tmp_path / f"info.{HOST}.0").read_text()
-    dump.finish(account, "Dump incomplete: client timed out")
+    dump.finish(account, Verdict(Kind.INCOMPLETE, "client timed out"))
     assert marked(directory) == []
     dumps.close()
 

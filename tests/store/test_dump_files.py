@@ -17,12 +17,11 @@ from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import VMCORE
 from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.dump_files import (
-    MAX_DUMPS_OF_HOST,
     DumpFiles,
     HostFullError,
-    Published,
     reserve,
 )
+from scapy_netdump.store.naming import MAX_DUMPS_OF_HOST, Published, stored_dumps
 
 HOST = ADDRESS = "10.99.0.2"
 
@@ -38,9 +37,8 @@ def account_of(vmcore: bytes, kdh: bytes = b"", key: bytes = b"", finished: bool
     """A transfer that has all of these; the file itself is the caller's."""
     account = Account()
     account.vmcore.add(0, len(vmcore))
-    for file, data in ((account.kdh, kdh), (account.key, key)):
-        file.put(0, data)
-        file.extents.add(0, len(data))
+    account.headers.take(0, kdh)
+    account.key.add(0, key)
     account.heralded = True
     account.finished = finished
     return account
@@ -49,7 +47,7 @@ def account_of(vmcore: bytes, kdh: bytes = b"", key: bytes = b"", finished: bool
 def publish(files: DumpFiles, account: Account, vmcore: bytes) -> Published:
     if vmcore:
         (files.directory.path / files.part).write_bytes(vmcore)
-    return files.publish(account, account.status)
+    return files.publish(account, account.verdict)
 
 
 def names(directory: Directory) -> set[str]:
@@ -220,7 +218,24 @@ def test_a_compressed_dump_is_cut_to_its_length_and_any_other_is_not(
         published = publish(reserve(directory, HOST, ADDRESS), account, data)
         assert published.vmcore is not None
         assert published.vmcore.stat().st_size == size
-        assert account.complete
+        assert account.complete == bool(compression)
+    assert str(account_of(data, header(4000)).verdict) == (
+        "Dump contradicted: 96 bytes came beyond its length of 4000"
+    )
+
+
+def test_headers_that_do_not_count_are_kept_beside_the_one_that_does(directory: Directory) -> None:
+    data = b"x" * 5000
+    account = account_of(data, header(100))
+    account.headers.take(0, header(5000))
+    published = publish(reserve(directory, HOST, ADDRESS), account, data)
+    assert published.kdh_other == directory.path / f"kdh.{HOST}.0.other"
+    assert published.kdh_other.read_bytes() == header(100)
+    assert published.kdh is not None
+    assert published.kdh.read_bytes() == header(5000)
+    assert published.vmcore is not None
+    assert published.vmcore.read_bytes() == data
+    assert stored_dumps(directory.path) == {(HOST, 0): published}
 
 
 def test_a_dump_with_holes_has_a_map_and_says_what_is_missing(directory: Directory) -> None:
@@ -242,17 +257,17 @@ def test_a_dump_with_holes_has_a_map_and_says_what_is_missing(directory: Directo
         (account_of(b""), "Dump incomplete: no data received"),
         (
             account_of(b"x", finished=False),
-            "Dump incomplete: ends without a sound dump header, its length is not known",
+            "Dump not known to be complete: no sound dump header came, its length is not known",
         ),
         (
             account_of(b"x", header(1, parity=7), finished=False),
-            "Dump incomplete: ends without a sound dump header, its length is not known",
+            "Dump contradicted: dump header with a wrong parity",
         ),
         (account_of(b"x", header(1), finished=False), "Dump complete"),
     ],
 )
 def test_the_last_line_is_honest(account: Account, line: str) -> None:
-    assert account.status == line
+    assert str(account.verdict) == line
 
 
 def test_a_dump_that_did_not_finish_leaves_the_links_alone(directory: Directory) -> None:
@@ -285,8 +300,7 @@ def test_publishing_overwrites_nothing(directory: Directory, name: str, kind: st
     else:
         victim.write_bytes(b"precious")
     account = account_of(b"new", header(100), b"")
-    account.key.put(0, b"key")
-    account.key.extents.add(0, 3)
+    account.key.add(0, b"key")
     if name in ("vmcore", "vmcore.map"):
         account = account_of(b"new", header(100))
     with pytest.raises(StoreError, match="File exists"):

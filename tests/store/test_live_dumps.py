@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import textwrap
@@ -25,10 +26,12 @@ from hypothesis import strategies as st
 from scapy_netdump.cli.common import INCOMPLETE
 from scapy_netdump.core.account import Account
 from scapy_netdump.core.receiving.sinks import Sink, Sinks
+from scapy_netdump.core.verdict import Verdict
 from scapy_netdump.errors import StoreError
-from scapy_netdump.formats import EKCD_KEY, KDH, VMCORE
+from scapy_netdump.formats import EKCD_KEY, KDH, NETDUMP_FORMAT, VMCORE
 from scapy_netdump.store.live_dumps import LiveDump, LiveDumps
 from scapy_netdump.store.mapfile import parse_mapfile
+from scapy_netdump.store.naming import stored_dumps
 
 CLIENT = "10.99.0.2"
 PATIENCE = 30.0
@@ -64,10 +67,10 @@ def store(dump: Sink, account: Account, kind: int, data: bytes, offset: int = 0)
     dump.write(kind, [data], offset)
     if kind == VMCORE:
         account.vmcore.add(offset, offset + len(data))
+    elif kind == KDH:
+        account.headers.take(offset, data)
     else:
-        file = account.kdh if kind == KDH else account.key
-        file.put(offset, data)
-        file.extents.add(offset, offset + len(data))
+        account.key.add(offset, data)
 
 
 def received(dumps: Sinks, vmcore: bytes, length: int | None = None) -> tuple[Sink, Account]:
@@ -95,14 +98,14 @@ def test_a_dump_from_its_herald_to_its_end(dumps: LiveDumps, crash: Path) -> Non
     store(dump, account, VMCORE, b"v" * 5000)
     assert names(crash) == {info.name, f"vmcore.{CLIENT}.0.part", f"bounds.{CLIENT}"}
     store(dump, account, KDH, header(5000))
-    dump.update(account, "Dump incomplete: being received")
+    dump.update(account, Verdict.receiving())
     assert "  Panic String: page fault" in info.read_text().splitlines()
     assert last_line(info) == (
         "Dump incomplete: being received; at least 5000 bytes of the vmcore are here"
     )
     account.finished = True
     dump.sync()
-    published = dump.finish(account, account.status)
+    published = dump.finish(account, account.verdict)
     assert published.vmcore == crash / f"vmcore.{CLIENT}.0"
     assert published.vmcore.read_bytes() == b"v" * 5000
     assert published.kdh == crash / f"kdh.{CLIENT}.0"
@@ -161,7 +164,7 @@ def test_a_key_in_several_messages_makes_the_vmcore_an_encrypted_one(
         store(dump, account, EKCD_KEY, b"k" * 1448, offset)
     store(dump, account, VMCORE, b"v" * 4096)
     store(dump, account, KDH, header(4000, dumpkeysize=4096, compression=2))
-    published = dump.finish(account, account.status)
+    published = dump.finish(account, account.verdict)
     assert published.vmcore == crash / f"vmcore_encrypted.{CLIENT}.0.zst"
     assert published.vmcore.stat().st_size == 4000
     assert published.key is not None
@@ -173,11 +176,13 @@ def test_holes_are_mapped(dumps: LiveDumps) -> None:
     store(dump, account, VMCORE, b"a" * 1000)
     store(dump, account, VMCORE, b"b" * 1000, 3000)
     store(dump, account, KDH, header(5000))
-    published = dump.finish(account, f"Dump incomplete: client timed out; {account.status}")
+    published = dump.finish(account, account.verdict.because("client timed out"))
     assert published.map is not None
     assert parse_mapfile(published.map.read_text()) == ([(1000, 3000), (4000, 5000)], 5000)
     assert published.info is not None
-    assert last_line(published.info).startswith("Dump incomplete: client timed out; Dump incom")
+    assert last_line(published.info).startswith(
+        "Dump incomplete: client timed out; 3000 of 5000 bytes missing"
+    )
 
 
 def test_without_data_nothing_is_left(dumps: LiveDumps, crash: Path) -> None:
@@ -194,7 +199,7 @@ def test_a_message_without_bytes_makes_no_vmcore(dumps: LiveDumps, crash: Path) 
     dump = dumps.begin(CLIENT, b"")
     dump.write(VMCORE, [b""], 0)
     dump.write(VMCORE, [], 0)
-    published = dump.finish(Account(), "Dump incomplete: no data received")
+    published = dump.finish(Account(), Account().verdict)
     assert published.vmcore is None
     assert names(crash) == {f"info.{CLIENT}.0", f"bounds.{CLIENT}"}
 
@@ -206,11 +211,42 @@ def test_when_names_are_taken_nothing_is_overwritten_and_info_tells(
     dump, account = received(dumps, b"new")
     (crash / f"vmcore.{CLIENT}.0").write_bytes(b"precious")
     with pytest.raises(StoreError, match="File exists"):
-        dump.finish(account, account.status)
+        dump.finish(account, account.verdict)
     assert (crash / f"vmcore.{CLIENT}.0").read_bytes() == b"precious"
     assert (crash / f"vmcore.{CLIENT}.0.part").read_bytes() == b"new"
     assert last_line(crash / f"info.{CLIENT}.0").startswith("Dump incomplete: could not be filed:")
     assert open_files() == before
+
+
+# Second versions of bytes
+
+
+def messages_in(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Type, offset and payload of netdump messages that stand one behind the other."""
+    found, position = [], 0
+    while position < len(data):
+        kind, _, offset, length, _ = struct.unpack_from(NETDUMP_FORMAT, data, position)
+        position += struct.calcsize(NETDUMP_FORMAT)
+        found.append((kind, offset, data[position : position + length]))
+        position += length
+    return found
+
+
+def test_other_versions_of_bytes_are_kept_as_the_messages_that_they_came_in(
+    dumps: LiveDumps, crash: Path
+) -> None:
+    dump, account = received(dumps, b"v" * 100)
+    others = [(VMCORE, 7, b"w" * 50), (EKCD_KEY, 1 << 33, b""), (VMCORE, 0, b"u" * 2000)]
+    for kind, offset, data in others:
+        dump.keep_other(kind, offset, memoryview(data))
+        path = crash / f"other.{CLIENT}.0"
+        assert path.read_bytes()[-len(data) :] == data or not data
+    dump.sync()
+    published = dump.finish(account, account.verdict)
+    assert published.other == path
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert messages_in(path.read_bytes()) == others
+    assert stored_dumps(crash) == {(CLIENT, 0): published}
 
 
 # Writing
@@ -238,7 +274,7 @@ def test_the_files_are_what_an_array_of_bytes_would_be(
     for kind, name in ((VMCORE, "vmcore.{}.0.part"), (EKCD_KEY, "key.{}.0")):
         path = crash / name.format(CLIENT)
         assert (path.read_bytes() if path.exists() else b"") == model[kind]
-    dump.finish(Account(), "Dump incomplete: no data received")
+    dump.finish(Account(), Account().verdict)
     dumps.close()
 
 
@@ -268,7 +304,7 @@ def test_short_writes_are_gone_on_with(
         patch.setattr(os, "pwritev", lambda d, p, o: real(d, [b"".join(p)[: next(turn)]], o))
         dump.write(VMCORE, pieces, 7)
     assert dump.read(VMCORE, 0, 7 + len(data)) == bytes(7) + data
-    dump.finish(Account(), "Dump incomplete: no data received")
+    dump.finish(Account(), Account().verdict)
     dumps.close()
 
 
@@ -299,7 +335,7 @@ def test_what_a_failed_write_left_is_no_part_of_the_dump(
     part = crash / f"vmcore.{CLIENT}.0.part"
     assert str(error.value) == f"{part}: cannot write at offset 130: No space left on device"
     assert part.stat().st_size == 130
-    published = dump.finish(account, account.status)
+    published = dump.finish(account, account.verdict)
     assert published.vmcore is not None
     assert published.vmcore.read_bytes() == b"a" * 100
 
@@ -318,6 +354,7 @@ FULL = """
     import sys
     from pathlib import Path
     from scapy_netdump.core.account import Account
+    from scapy_netdump.core.verdict import Kind, Verdict
     from scapy_netdump.errors import StoreError
     from scapy_netdump.formats import VMCORE
     from scapy_netdump.store.live_dumps import LiveDumps
@@ -331,7 +368,7 @@ FULL = """
             account.vmcore.add(0, end)
     except StoreError as error:
         print(error)
-    published = dump.finish(account, "Dump incomplete: full")
+    published = dump.finish(account, Verdict(Kind.INCOMPLETE, "full"))
     print(end, published.vmcore)
 """
 
@@ -476,7 +513,7 @@ def test_info_is_never_seen_half_written(dumps: LiveDumps, crash: Path) -> None:
     thread.start()
     for number in range(300):
         store(dump, account, VMCORE, b"x", number)
-        dump.update(account, "Dump incomplete: being received")
+        dump.update(account, Verdict.receiving())
     stop.set()
     thread.join()
     assert partial == []
@@ -524,6 +561,7 @@ SERVER = """
     from pathlib import Path
     from random import Random
     from scapy_netdump.core.account import Account
+    from scapy_netdump.core.verdict import Verdict
     from scapy_netdump.formats import EKCD_KEY, KDH, VMCORE
     from scapy_netdump.store.live_dumps import LiveDumps
 
@@ -539,7 +577,7 @@ SERVER = """
         account.vmcore.add(0, end)
         os.write(1, b"%d\\n" % end)
         if end % 10 == 0:
-            dump.update(account, "Dump incomplete: being received")
+            dump.update(account, Verdict.receiving())
 """
 
 

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 from scapy_netdump.core.account import Account
 from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import EKCD_KEY, KDH, VMCORE
+from scapy_netdump.kerneldump.key import DumpKey
 from scapy_netdump.store.directory import Directory
-from scapy_netdump.store.listing import stored_dumps
 from scapy_netdump.store.live_dumps import LiveDumps
+from scapy_netdump.store.naming import stored_dumps
 from scapy_netdump.store.retention import FreeSpace, prune
 
 CLIENT = "10.99.0.2"
 OTHER = "10.99.0.20"
 MIB = 1 << 20
+KEY = DumpKey(2, bytes(32), bytes(64)).pack()
 
 
 @pytest.fixture
@@ -43,15 +45,13 @@ def receive(dumps: LiveDumps, length: int = 100, client: str = CLIENT) -> None:
     """A dump of 100 bytes, of which its header says that it has ``length``."""
     dump, account = dumps.begin(client, b""), Account()
     dump.write(VMCORE, [b"x" * 100], 0)
-    dump.write(EKCD_KEY, [b"key"], 0)
+    dump.write(EKCD_KEY, [KEY], 0)
     dump.write(KDH, [header(length)], 0)
     account.vmcore.add(0, 100)
-    account.kdh.put(0, header(length))
-    account.kdh.extents.add(0, 512)
-    account.key.put(0, b"key")
-    account.key.extents.add(0, 3)
+    account.headers.take(0, header(length))
+    account.key.add(0, KEY)
     account.finished = True
-    dump.finish(account, account.status)
+    dump.finish(account, account.verdict)
 
 
 def age(crash: Path, number: int, seconds: int) -> None:

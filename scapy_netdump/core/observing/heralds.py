@@ -29,30 +29,19 @@ class Peer(NamedTuple):
 class Herald:
     """One HERALD, and its copies.
 
-    ``path`` is undecoded and without its NUL, ``time`` in seconds since 1970, ``capture``
-    the number of the latest one that showed it, ``captures`` how many did. ``repeated``: an
-    unfinished dump of this client had been announced in the same words. ``answers``: the
-    ports that it was acked from, each with the place of the first ack.
+    ``path`` is undecoded and without its NUL, ``time`` in seconds since 1970, ``place`` the
+    number of its datagram in the capture. ``repeated``: an unfinished dump of this client had
+    been announced in the same words. ``answers``: the ports that it was acked from, each with
+    the place of the first ack.
     """
 
     seqno: int
     path: bytes
     time: float
-    capture: int
+    place: int
     repeated: bool
     copies: int = 1
-    captures: int = 1
     answers: dict[int, int] = field(default_factory=dict)
-
-    def again(self, capture: int) -> None:
-        """One more copy was seen."""
-        self.copies += 1
-        self.captures += capture != self.capture
-        self.capture = capture
-
-    def counted(self) -> None:
-        """The copies seen so far were counted as those of an earlier dump's HERALD."""
-        self.copies = self.captures = 0
 
     def led_elsewhere(self, port: int, before: int) -> bool:
         """Whether acks before a place say that the dump goes to other ports than this."""

@@ -191,11 +191,15 @@ def _walk(batch: Batch, rows: Ints, first_order: int) -> tuple[Messages, int, in
 
 
 def _in_order(some: Messages, others: Messages) -> Messages:
-    columns = [
-        np.concatenate((getattr(some, column.name), getattr(others, column.name)))
-        for column in fields(Messages)
-    ]
-    return Messages(*columns)[np.argsort(columns[0], kind="stable")]
+    messages = joined(some, others)
+    return messages[np.argsort(messages.order, kind="stable")]
+
+
+def joined(some: Columns, others: Columns) -> Columns:
+    """The rows of both, one behind the other."""
+    names = [column.name for column in fields(some)]
+    pairs = ((getattr(some, name), getattr(others, name)) for name in names)
+    return type(some)(*(np.concatenate(pair) for pair in pairs))
 
 
 def payload(buffer: Bytes, messages: Messages, row: int) -> bytes:

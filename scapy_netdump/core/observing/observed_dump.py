@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One dump as far as captures show it. Imports only its neighbours."""
+"""One dump as far as captures show it."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ... import formats
 from ..account import Account
+from ..extents import Range, pieces
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
@@ -14,33 +17,44 @@ from .observed_file import ObservedFile
 
 
 class ObservedDump:
-    """One dump's transfer, and what only an observer needs to know of it.
+    """A sighting of a dump in one capture, or, once all is read, a dump with all its sightings:
+    its account, and what only an observer needs to know of it.
 
-    Times are in seconds since 1970, as the captures have them. ``capture`` is the number
-    of the latest one that showed the dump; ``bytes_here`` and ``finished_here`` are about
-    the one that is being read.
+    Times are in seconds since 1970, as the captures have them. ``capture`` is the number of
+    the one that shows it, ``place`` where it appeared in that, as the number of a datagram.
+    ``first_seqno`` is the number of its first message, that of its HERALD if there was one.
+    ``answers`` are the ports that its HERALD was acked from, ``words`` what that said.
+    ``parts`` are the sightings that it is put together from.
     """
 
-    def __init__(self, peer: Peer, server_port: int, time: float) -> None:
+    def __init__(
+        self, peer: Peer, server_port: int, time: float, *, seqno: int, capture: int, place: int
+    ) -> None:
         self.peer = peer
         self.server_port = server_port
-        self.capture = 0
+        self.capture = capture
+        self.parts = [self]
+        self.place = place
         self.first_time = self.last_time = time
-        self.first_seqno: int | None = None
+        self.first_seqno = seqno
         self.account = Account()
         self.messages = 0
-        self.bytes_here = 0
-        self.finished_here = False
-        self._heralded_here = False
+        self.words: tuple[int, bytes] | None = None
+        self.answers: list[int] = []
+        self.data_came = False
+        self.acked_here = False
+        self.possibly: ObservedDump | None = None
+        self._resent_if_one = 0
         self._markers_resent = 0
-        self._words: tuple[int, bytes] | None = None
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
+        self._storage: Storage | None = None
 
     def store_in(self, storage: Storage, prefer: Prefer) -> None:
         """Tell where the vmcore's bytes go, and which of different ones are kept; to be called
         before any data is taken."""
         account, acks = self.account, self._acks
+        self._storage = storage
         self._files[formats.VMCORE] = ObservedFile(
             storage, account.vmcore, MAX_OFFSET, acks, account.conflicts, prefer
         )
@@ -50,47 +64,38 @@ class ObservedDump:
         )
 
     @property
+    def storage(self) -> Storage:
+        """Where the vmcore's bytes are."""
+        assert self._storage is not None
+        return self._storage
+
+    @property
     def retransmitted(self) -> int:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
 
     def announced_as(self, seqno: int, path: bytes) -> bool:
         """Whether this dump's HERALD is known, and said this."""
-        return self._words == (seqno, path)
-
-    def distance(self, time: float) -> float:
-        """How far a time is from this dump's, in seconds; 0 within it."""
-        return max(self.first_time - time, time - self.last_time, 0.0)
+        return self.words == (seqno, path)
 
     def seen(self, first_time: float, last_time: float) -> None:
         """It was seen from one time to another."""
         self.first_time = min(self.first_time, first_time)
         self.last_time = max(self.last_time, last_time)
 
-    def new_capture(self) -> None:
-        """What follows was captured elsewhere, or later."""
-        self.bytes_here = 0
-        self.finished_here = self._heralded_here = False
-        for file in self._files.values():
-            file.new_capture()
-
     def herald(self, herald: Herald) -> None:
         """Take a HERALD as the one of this dump, or as another copy of it."""
         self.messages += herald.copies
-        self._markers_resent += herald.copies - herald.captures + self._heralded_here
-        self._heralded_here |= herald.capture == self.capture
-        self._words = self._words or (herald.seqno, herald.path)
+        self._markers_resent += herald.copies - (not self.account.heralded)
+        self.words = self.words or (herald.seqno, herald.path)
+        self.answers = self.answers or list(herald.answers)
         self.account.herald(herald.path)
         self.seen(herald.time, herald.time)
-        if self.first_seqno is None:
-            self.first_seqno = herald.seqno
 
     def data(self, kind: int, turn: int, buffer: Bytes, messages: Messages) -> None:
         """Take messages of one kind that carry data, from the batch of number ``turn``."""
         self.messages += len(messages)
-        self.bytes_here += int((messages.end - messages.start).sum())
-        if self.first_seqno is None:
-            self.first_seqno = int(messages.seqno[0])
+        self.data_came = True
         if kind == formats.VMCORE:
             sent_end = messages.sent_end[messages.sent_end > messages.start]
             self.account.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
@@ -113,6 +118,7 @@ class ObservedDump:
 
     def acked(self, acks: Acks) -> None:
         """Take acks to this dump's client."""
+        self.acked_here = True
         self._acks.append(acks)
 
     def settle(self) -> None:
@@ -120,8 +126,105 @@ class ObservedDump:
         for file in self._files.values():
             file.settle()
 
-    def finish(self) -> None:
-        """Take a FINISHED."""
+    def finish(self, unseen: int) -> None:
+        """Take a FINISHED; ``unseen`` messages that were sent right before it were not captured."""
         self.messages += 1
-        self._markers_resent += self.finished_here
-        self.account.finished = self.finished_here = True
+        self.data_came = True
+        self._markers_resent += self.account.finished
+        self.account.finish(unseen)
+
+    # What is to be known of it before something is taken
+
+    def compare(self, start: int, data: bytes) -> tuple[int, int] | None:
+        """How many bytes of the vmcore from ``start`` on are here and agree with ``data``, zeros
+        not counted, and how many differ; None if they are not kept."""
+        agreeing = differing = 0
+        for first, last in self.account.vmcore.present(start, start + len(data)):
+            held = self.storage.read(first, last)
+            if held is None:
+                return None
+            counts = tally(held, data[first - start : last - start])
+            agreeing, differing = agreeing + counts[0], differing + counts[1]
+        return agreeing, differing
+
+    def count_here(self, messages: Messages) -> int:
+        """How many of some VMCORE messages bring nothing new."""
+        ranges = zip(messages.start.tolist(), messages.end.tolist(), strict=True)
+        return sum(self.account.vmcore.covers(start, end) for start, end in ranges if start < end)
+
+    def contradicts(self, kind: int, start: int, data: bytes) -> bool:
+        """Whether a piece of the header or the key is not what is here."""
+        if kind == formats.KDH:
+            data = data[: max(0, self.account.headers.versions[0].limit - start)]
+            return not any(version.agrees(start, data) for version in self.account.headers.versions)
+        return not self.account.key.agrees(start, data)
+
+    # One dump of several sightings
+
+    def may_be(self, dump: ObservedDump, resent: int) -> None:
+        """This sighting may be a part of that one, in the same capture; then so many of its
+        messages are ``resent``."""
+        self.possibly, self._resent_if_one = dump, resent
+
+    def absorb(self, other: ObservedDump) -> None:
+        """Take another sighting of the same dump as a part of this one. Of bytes with different
+        values those of this one stay."""
+        heralded = {part.capture for part in self.parts if part.account.heralded}
+        again = {part.capture for part in other.parts if part.account.heralded}
+        self.messages += other.messages
+        self._markers_resent += other.retransmitted + len(heralded & again)
+        self._markers_resent += sum(
+            some._resent_if_one
+            for some, others in [(part, other) for part in self.parts]
+            + [(part, self) for part in other.parts]
+            if some.possibly in others.parts
+        )
+        self.parts += other.parts
+        self.words = self.words or other.words
+        self.data_came |= other.data_came
+        if other.first_time < self.first_time:
+            self.first_seqno, self.place = other.first_seqno, other.place
+        self.seen(other.first_time, other.last_time)
+        self._absorb_vmcore(other)
+        self.account.absorb(other.account)
+
+    def _absorb_vmcore(self, other: ObservedDump) -> None:
+        """Have the bytes of both in the storage of the one that has more."""
+        mine, its = self.account.vmcore, other.account.vmcore
+        swap = its.total > mine.total
+        target, source = (other, self) if swap else (self, other)
+        for start, end in list(both(self, other)):
+            kept, new = self.storage.read(start, end), other.storage.read(start, end)
+            if kept is not None and new is not None and kept != new:
+                self.account.conflicts.compare(start, kept, new)
+                if swap:
+                    other.storage.put(start, kept)
+        here = target.account.vmcore
+        for first, last in source.account.vmcore:
+            for hole_start, hole_end in here.missing(first, last):
+                for start, end in pieces(hole_start, hole_end):
+                    data = source.storage.read(start, end)
+                    if data is not None:
+                        target.storage.put(start, data)
+        for start, end in its:
+            mine.add(start, end)
+        self._storage, other._storage = target.storage, source.storage
+
+
+def both(some: ObservedDump, other: ObservedDump) -> list[Range]:
+    """The ranges of the vmcore that two sightings have, in pieces."""
+    held = other.account.vmcore
+    return [
+        piece
+        for start, end in some.account.vmcore
+        for common in held.present(start, end)
+        for piece in pieces(*common)
+    ]
+
+
+def tally(some: bytes, others: bytes) -> tuple[int, int]:
+    """How many bytes of two copies agree, zeros not counted, and how many differ."""
+    first, second = (np.frombuffer(data, np.uint8) for data in (some, others))
+    same = first == second
+    agreeing = int(np.count_nonzero(same & (first != 0)))
+    return agreeing, len(some) - int(np.count_nonzero(same))

@@ -37,11 +37,6 @@ class ObservedFile:
         self._disputes = Disputes(self._overwrite, self._sent, acks, differing, prefer)
         self._recent = RecentPayloads()
         self._turn = 0
-        self._seen_here: Extents | None = None
-
-    def new_capture(self) -> None:
-        """What follows is another capture, whose messages may all have been seen before."""
-        self._seen_here = Extents()
 
     def take(self, turn: int, buffer: Bytes, messages: Messages) -> None:
         """Store what is new in some messages, and compare what is not. They must be in the
@@ -51,8 +46,6 @@ class ObservedFile:
         if not len(messages):
             return
         first = self._sent.append(messages)
-        if self._seen_here is not None:
-            self.retransmitted += _count_repeats(messages, self._seen_here)
         fresh, again = split(messages, self._extents)
         self._store(buffer, messages[fresh])
         repeated = messages[again]
@@ -95,8 +88,7 @@ class ObservedFile:
     def _take_again(self, sent: Sent, data: bytes) -> None:
         """Take a message of which some bytes may be here."""
         start, end = sent.start, sent.end
-        if self._seen_here is None:
-            self.retransmitted += self._extents.covers(start, end)
+        self.retransmitted += self._extents.covers(start, end)
         for held_start, held_end in self._extents.present(start, end):
             held = self._recent.find(self._turn, held_start, held_end)
             if held is None:
@@ -141,17 +133,3 @@ def split(messages: Messages, extents: Extents) -> tuple[Ints, Ints]:
 def _overlapping(start: Ints, end: Ints, extents: Extents) -> Mask:
     starts, ends = (np.array(bound, np.int64) for bound in extents.bounds)
     return np.asarray(np.searchsorted(ends, start, "right") < np.searchsorted(starts, end, "left"))
-
-
-def _count_repeats(messages: Messages, seen: Extents) -> int:
-    """How many of the messages bring no byte that was not seen; all are seen afterwards."""
-    fresh, again = split(messages, seen)
-    new = messages[fresh]
-    for run in runs(new):
-        seen.add(int(new.start[run.start]), int(new.end[run.stop - 1]))
-    count = 0
-    repeated = messages[again]
-    for start, end in zip(repeated.start.tolist(), repeated.end.tolist(), strict=True):
-        count += seen.covers(start, end)
-        seen.add(start, end)
-    return count

@@ -82,6 +82,7 @@ class Session:
         self.successor: Session | None = None
         self._restart: Restart | None = None
         self._highest = self._highest_of_data = -1
+        self._unseen = 0
         self._limits = limits
         self._told_limit = False
         account = self.account
@@ -306,7 +307,7 @@ class Session:
             if news and self.heralded < last <= self._highest_of_data:
                 self.account.doubt = DOUBT
             if run.type == formats.FINISHED:
-                self.account.unseen = max(0, last - self._highest - 1)
+                self._unseen = max(0, last - self._highest - 1)
         elif run.type in (formats.VMCORE, formats.EKCD_KEY):
             self._number(last)
         self._highest = max(self._highest, last)
@@ -427,7 +428,7 @@ class Session:
         if self.phase is Phase.LINGERING:
             self.repeated += 1
             return
-        self.account.finished = True
+        self.account.finish(self._unseen)
         self._close(INCOMPLETE, "", now)
         self.phase = Phase.LINGERING
         self.changed(self, now)

@@ -21,9 +21,12 @@ from helpers.traffic import (
 )
 
 from scapy_netdump import formats
-from scapy_netdump.core.observing.attribution import MAX_DUMPS, REBOOT_TIME, RESEND_WINDOW
+from scapy_netdump.core.identity import REBOOT_TIME, RESEND_WINDOW
+from scapy_netdump.core.observing.attribution import MAX_DUMPS
+from scapy_netdump.core.observing.disputes import Prefer
 from scapy_netdump.core.observing.heralds import MAX_HERALDS
 from scapy_netdump.core.observing.observed_dump import ObservedDump
+from scapy_netdump.core.verdict import Kind
 
 SIZE = 150_000
 VMCORE = Random(1).randbytes(SIZE)
@@ -39,7 +42,7 @@ def later(traffic: list[Datagram], seconds: float) -> list[Datagram]:
 def assert_whole(observed: Observed, vmcore: bytes = VMCORE) -> None:
     assert observed.dump.account.complete
     assert observed.dump.account.missing == []
-    assert observed.dump.conflicting_bytes == 0
+    assert observed.dump.account.conflicting_bytes == 0
     assert observed.vmcore() == vmcore
 
 
@@ -126,7 +129,7 @@ def test_two_dumps_in_a_row_from_one_client(port, acked):
     assert [dump.account.path for dump in observed.dumps] == [b"lab", b""]
     for dump in observed.dumps:
         assert dump.account.complete
-        assert (dump.conflicting_bytes, dump.retransmitted) == (0, 0)
+        assert (dump.account.conflicting_bytes, dump.retransmitted) == (0, 0)
 
 
 def test_a_dump_that_broke_off_and_another_to_the_same_port_after_a_reboot():
@@ -209,7 +212,7 @@ def test_captures_fill_each_others_holes_in_either_order(swap):
     assert all(ranges)
     assert set(missing_bytes(observed.dump)) == ranges[0] & ranges[1]
     assert observed.dump.retransmitted == 0
-    assert observed.dump.conflicting_bytes == 0
+    assert observed.dump.account.conflicting_bytes == 0
 
 
 @pytest.mark.parametrize("port", [41885, 20023])
@@ -228,10 +231,25 @@ def test_a_long_dump_to_a_fixed_port_of_which_one_capture_has_only_the_end(swap)
     assert_whole(observe(*(reversed(captures) if swap else captures)))
 
 
-def test_captures_of_one_dump_by_clocks_that_differ():
-    traffic = DUMP.traffic()
-    observed = observe(traffic[:120], later(traffic, 3600))
-    assert_whole(observed)
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("skew", [-50, 50])
+def test_captures_of_one_dump_by_clocks_that_differ(swap, skew):
+    captures = [DUMP.traffic()[:120], later(DUMP.traffic(), skew)]
+    assert_whole(observe(*(reversed(captures) if swap else captures)))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_clocks_may_differ_by_any_time_if_the_headers_are_the_same(swap):
+    captures = [lose(DUMP.traffic()[:-4], 0.1, Random(1)) + DUMP.traffic()[-4:]]
+    captures.append(later(DUMP.traffic(), 3600))
+    assert_whole(observe(*(reversed(captures) if swap else captures)))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_an_hour_apart_and_without_a_common_header_are_two_dumps_however_alike(swap):
+    captures = [DUMP.traffic()[:120], later(DUMP.traffic(), 3600)]
+    observed = observe(*(reversed(captures) if swap else captures))
+    assert [dump.account.complete for dump in observed.dumps] == [False, True]
 
 
 @pytest.mark.parametrize("port", [50000, 20023])
@@ -243,7 +261,7 @@ def test_two_dumps_in_a_row_each_seen_by_two_captures(port, swap):
     captures = [both[:2] + capture for capture in captures]
     observed = observe(*(reversed(captures) if swap else captures))
     assert len(observed.dumps) == 2
-    assert [dump.conflicting_bytes for dump in observed.dumps] == [0, 0]
+    assert [dump.account.conflicting_bytes for dump in observed.dumps] == [0, 0]
     for dump, vmcore in zip(observed.dumps, (VMCORE, OTHER_VMCORE), strict=True):
         missing = set(missing_bytes(dump))
         found = observed.vmcore(dump)
@@ -256,7 +274,7 @@ def test_two_dumps_to_a_fixed_port_in_captures_of_their_own_in_either_order(swap
     other = later(second(server_port=20023).traffic(), 2 * REBOOT_TIME)
     observed = observe(*((other, first) if swap else (first, other)))
     assert {observed.vmcore(dump) for dump in observed.dumps} == {VMCORE, OTHER_VMCORE}
-    assert all(dump.conflicting_bytes == 0 for dump in observed.dumps)
+    assert all(dump.account.conflicting_bytes == 0 for dump in observed.dumps)
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -277,14 +295,23 @@ def test_a_capture_that_ends_after_the_herald_adds_no_dump():
 
 def test_a_lone_herald_in_other_words_announced_another_dump():
     other = DUMP.message(formats.HERALD, 1, 0, b"other\0")
-    observed = observe(DUMP.traffic(), [other])
+    observed = observe(DUMP.traffic(), later([other], 5))
     assert [dump.account.path for dump in observed.dumps] == [b"lab", b"other"]
 
 
-def test_acks_of_one_capture_decide_what_another_left_open():
-    bad, yes = (DUMP.message(formats.VMCORE, 7, 0, data) for data in (b"bad", b"yes"))
-    observed = observe([bad, yes], [DUMP.ack(7)])
-    assert observed.vmcore() == b"yes"
+def test_of_bytes_that_two_captures_show_differently_those_of_the_earlier_time_stay():
+    good, damaged = b"as it was", b"as it xxx"
+    captures = [
+        later([DUMP.message(formats.VMCORE, 7, 0, data)], number)
+        for number, data in enumerate((good, damaged))
+    ]
+    for order in (captures, captures[::-1]):
+        observed = observe(*order)
+        assert observed.vmcore() == good
+        assert observed.dump.account.conflicts.ranges() == [(6, 9)]
+        assert observed.dump.account.verdict.kind is Kind.CONTRADICTED
+    assert observe(*captures, prefer=Prefer.LAST).vmcore() == damaged
+    assert observe(*captures[::-1], prefer=Prefer.FIRST).vmcore() == damaged
 
 
 # Floods

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from scapy_netdump import formats
 from scapy_netdump.core.account import MemoryFile
-from scapy_netdump.core.extents import Extents
+from scapy_netdump.core.extents import Extents, Marks
 from scapy_netdump.core.observing import acks as acks_module
 from scapy_netdump.core.observing.acks import AckHistory
 from scapy_netdump.core.observing.disputes import Prefer
@@ -43,11 +43,7 @@ class Ack(NamedTuple):
     seqno: int
 
 
-class NewCapture(NamedTuple):
-    pass
-
-
-Event = Sent | Ack | NewCapture
+Event = Sent | Ack
 
 
 @dataclass
@@ -74,9 +70,7 @@ class Model:
         self.retransmitted = 0
 
     def feed(self, event: Event) -> None:
-        if isinstance(event, NewCapture):
-            self.seen = set()
-        elif isinstance(event, Ack):
+        if isinstance(event, Ack):
             self.answered.append(self.latest.get(event.seqno, {}))
         else:
             here = {
@@ -120,7 +114,10 @@ class Driver:
     def __init__(self, limit: int = LIMIT, prefer: Prefer = Prefer.ACKED) -> None:
         self.storage = MemoryFile(limit)
         self.acks = AckHistory()
-        self.file = ObservedFile(self.storage, self.storage.extents, limit, self.acks, prefer)
+        self.differing = Marks()
+        self.file = ObservedFile(
+            self.storage, self.storage.extents, limit, self.acks, self.differing, prefer
+        )
         self.order = 0
         self.turn = 0
 
@@ -128,11 +125,7 @@ class Driver:
         messages: list[tuple[int, Sent]] = []
         acks: list[tuple[int, int]] = []
         for event in events:
-            if isinstance(event, NewCapture):
-                self.take(messages, acks)
-                messages, acks = [], []
-                self.file.new_capture()
-            elif isinstance(event, Ack):
+            if isinstance(event, Ack):
                 acks.append((self.order, event.seqno))
                 self.order += 1
             else:
@@ -157,8 +150,8 @@ class Driver:
             self.storage.read(0, extents.end),
             list(extents),
             self.file.retransmitted,
-            self.file.conflicting_bytes,
-            [at for start, end in self.file.differing.ranges() for at in range(start, end)],
+            self.differing.total,
+            [at for start, end in self.differing.ranges() for at in range(start, end)],
         )
 
 
@@ -217,7 +210,6 @@ messages = st.one_of(
     ),
 )
 acks = st.builds(Ack, st.integers(0, 7))
-captures = st.builds(NewCapture)
 
 
 def events(*kinds: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
@@ -225,13 +217,13 @@ def events(*kinds: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
 
 
 @settings(max_examples=400)
-@given(events(messages, messages, acks, captures))
+@given(events(messages, messages, acks))
 def test_any_messages_and_acks_come_to_what_the_model_says(seen):
     outcome(*seen)
 
 
 @settings(max_examples=200)
-@given(events(messages, messages, acks, captures), st.sampled_from([Prefer.FIRST, Prefer.LAST]))
+@given(events(messages, messages, acks), st.sampled_from([Prefer.FIRST, Prefer.LAST]))
 def test_who_prefers_the_first_or_the_last_gets_it(seen, prefer):
     outcome(*seen, prefer=prefer)
 
@@ -308,12 +300,6 @@ def test_bytes_are_counted_across_the_edges_of_the_marks():
     assert driver.outcome().conflicting_bytes == 12_000
 
 
-def test_a_message_is_a_repeat_only_within_one_capture():
-    assert outcome(block(0, 1), block(0, 1)).retransmitted == 1
-    assert outcome(block(0, 1), NewCapture(), block(0, 1)).retransmitted == 0
-    assert outcome(block(0, 1), NewCapture(), block(0, 1), block(0, 1)).retransmitted == 1
-
-
 def test_what_is_beyond_the_limit_is_dropped():
     found = outcome(Sent(1, 60, b"eight by"), Sent(2, 64, b"x"), Sent(3, 1 << 43, b"y"))
     assert found == Outcome(bytes(60) + b"eigh", [(60, 64)], 0, 0)
@@ -349,11 +335,12 @@ class Nowhere(MemoryFile):
 
 def test_without_stored_bytes_coverage_and_repeats_are_right_all_the_same():
     storage = Nowhere(LIMIT)
-    file = ObservedFile(storage, storage.extents, LIMIT, AckHistory())
+    differing = Marks()
+    file = ObservedFile(storage, storage.extents, LIMIT, AckHistory(), differing)
     file.take(1, *columns([(0, block(0, 1))]))
     file.take(3, *columns([(1, block(0, 2)), (2, block(2, 1))]))
     assert list(storage.extents) == [(0, 8), (16, 24)]
-    assert (file.retransmitted, file.conflicting_bytes) == (1, 0)
+    assert (file.retransmitted, differing.total) == (1, 0)
 
 
 held_ranges = st.lists(st.tuples(st.integers(0, LIMIT), st.integers(1, 8)), max_size=4)

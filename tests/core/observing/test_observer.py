@@ -20,6 +20,7 @@ from helpers.traffic import (
     batch,
     coalesced,
     header,
+    key_blob,
     mirrored,
     seqno_of,
     snapped,
@@ -29,6 +30,7 @@ from hypothesis import strategies as st
 
 from scapy_netdump import formats
 from scapy_netdump.core.observing.selection import Selection
+from scapy_netdump.core.verdict import Kind
 
 SIZE = 150_000
 VMCORE = Random(1).randbytes(SIZE)
@@ -43,7 +45,7 @@ MESSAGES = 1 + 46 + 46 + 14 + 1 + 1
 def assert_whole(observed: Observed, vmcore: bytes = VMCORE) -> None:
     assert observed.dump.account.complete
     assert observed.dump.account.missing == []
-    assert observed.dump.conflicting_bytes == 0
+    assert observed.dump.account.conflicting_bytes == 0
     assert observed.vmcore() == vmcore
 
 
@@ -145,7 +147,7 @@ def test_no_acks_at_all():
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_a_key_in_three_fragments_in_any_order(order):
-    key = Random(3).randbytes(4096)
+    key = key_blob(Random(3))
     herald, fragments, *rest = replace(DUMP, key=key, acked=False).chunks()
     assert len(fragments) == 3
     traffic = [*herald, *(fragments[number] for number in order), *chain(*rest)]
@@ -172,17 +174,22 @@ def test_a_compressed_dump_padded_beyond_its_length_is_complete():
 
 def test_the_length_in_a_header_with_wrong_parity_is_not_trusted():
     observed = observe(replace(DUMP, kdh=header(1 << 50, parity=1)).traffic())
-    assert_whole(observed)
-    assert observed.dump.account.bytes_expected == SIZE
+    account = observed.dump.account
+    assert account.missing == []
+    assert account.bytes_expected == SIZE
+    assert str(account.verdict) == "Dump contradicted: dump header with a wrong parity"
 
 
 def test_a_second_header_that_differs_is_a_conflict_and_the_first_is_kept():
     *traffic, finished, ack = DUMP.traffic()
     second = DUMP.message(formats.KDH, 200, 0, header(SIZE, hostname=b"forged.example.org!"))
     observed = observe([*traffic, second, DUMP.ack(200), finished, ack])
-    assert bytes(observed.dump.account.kdh) == KDH
-    assert observed.dump.conflicting_bytes > 6
-    assert observed.dump.account.complete
+    account = observed.dump.account
+    assert account.kdh == KDH
+    assert len(account.other_headers) == 1
+    assert account.conflicting_bytes > 6
+    assert "2 dump headers that differ" in account.verdict.reason
+    assert observed.vmcore() == VMCORE
 
 
 def test_a_header_longer_than_512_bytes_is_cut():
@@ -193,8 +200,9 @@ def test_a_header_longer_than_512_bytes_is_cut():
 
 def test_a_header_shorter_than_512_bytes_is_none():
     observed = observe(replace(DUMP, kdh=KDH[:500]).traffic())
-    assert observed.dump.account.header is None
-    assert observed.dump.account.complete
+    account = observed.dump.account
+    assert account.header is None
+    assert account.verdict.reason == "dump header of 500 bytes instead of 512"
 
 
 def test_finished_repeated():
@@ -318,11 +326,12 @@ def conflicting(*, last: bytes, acks: str) -> list[Datagram]:
 def test_of_two_payloads_the_one_that_was_acked_is_kept(cuts):
     observed = observe(conflicting(last=b"\0\0\0\0", acks="after"), cuts=cuts)
     assert observed.vmcore() == VMCORE
-    assert observed.dump.conflicting_bytes == 4
+    assert observed.dump.account.conflicting_bytes == 4
     observed = observe(conflicting(last=b"\0\0\0\0", acks="before and after"), cuts=cuts)
     assert observed.vmcore() != VMCORE
-    assert observed.dump.conflicting_bytes == 4
-    assert observed.dump.account.complete
+    assert observed.dump.account.conflicting_bytes == 4
+    assert observed.dump.account.missing == []
+    assert observed.dump.account.verdict.kind is Kind.CONTRADICTED
 
 
 def test_of_two_payloads_without_acks_the_first_is_kept():
@@ -330,7 +339,7 @@ def test_of_two_payloads_without_acks_the_first_is_kept():
     damaged = bytes([VMCORE[end - 1] ^ 1])
     observed = observe(conflicting(last=VMCORE[end - 4 : end - 1] + damaged, acks=""))
     assert observed.vmcore()[end - 1 : end] == damaged
-    assert observed.dump.conflicting_bytes == 1
+    assert observed.dump.account.conflicting_bytes == 1
 
 
 # Hostile

@@ -126,11 +126,12 @@ def test_whatever_happens_on_the_way_what_is_here_is_exact(messy, cuts):
         assert account.bytes_expected == end
         assert set(missing_bytes(found)) == set(range(end)) - captured
         assert account.bytes_received == len(captured)
-        assert found.conflicting_bytes == 0
+        assert found.account.conflicting_bytes == 0
         data = observed.vmcore(found)
         assert all(data[at] == dump.vmcore[at] for at in captured)
-        complete = captured == set(range(end)) and (account.header is not None or account.finished)
-        assert account.complete == (complete and bool(captured))
+        if account.header is not None:
+            assert account.complete == (bool(captured) and captured == set(range(end)))
+        assert not account.complete or data == dump.vmcore
         if account.heralded:
             assert found.retransmitted == repeats
 

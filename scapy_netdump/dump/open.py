@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Opening a dump: a vmcore, one with its other files beside it, or one of those in a capture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from ..capture.compressed import DamagedError, unpacker
+from ..capture.pcap import Pcap
+from ..capture.pcapng import Pcapng
+from ..core.account import MAX_KEY_SIZE, Account
+from ..core.extents import Range
+from ..core.verdict import Kind, Verdict
+from ..errors import CaptureError, NetdumpError, StoreError, UsageError
+from ..kerneldump.header import HEADER_SIZE
+from ..kerneldump.info import info_values
+from ..kerneldump.key import DumpKey
+from ..store.abandoned import true_status
+from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.naming import PART, FileName, Published, neighbours
+from .captures import Captures, Progress
+from .cipher import Cipher
+from .content import Content, FileContent, Held
+from .dump import Dump, Unlock
+from .scratch import Scratches, opened
+
+#: Asked for the passphrase of a private key, by its file.
+Passphrase = Callable[[Path], bytes]
+
+_HEAD = 64
+_MAX_INFO = 1 << 16
+_MAX_MAPFILE = 1 << 30
+
+
+class NoDumpError(NetdumpError):
+    """There is no dump where one was looked for."""
+
+
+def no_passphrase(_: Path) -> bytes:
+    """For private keys that have none."""
+    return b""
+
+
+def open_dump(
+    path: str | os.PathLike[str],
+    number: int | None = None,
+    *,
+    private_key: str | os.PathLike[str] | None = None,
+    passphrase: Passphrase = no_passphrase,
+    progress: Progress | None = None,
+) -> Dump:
+    """Open the dump in the file at ``path``: a vmcore, also one that is still a ``.part``, with
+    what stands beside it in a dump directory, or a capture.
+
+    ``number`` chooses between several dumps in a capture, from 1 on. ``private_key`` is the RSA
+    key of an encrypted dump, in PEM form, for whose ``passphrase`` is asked when it is needed.
+    ``progress`` is told how far the capture is read. NoDumpError if there is no dump, UsageError
+    if it is not clear which, StoreError if a file cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{path}: a directory; name a vmcore in it")
+    unlock = unlocked_with(private_key, passphrase)
+    files = neighbours(path)
+    if not (files.kdh or files.key or files.info) and is_capture(path):
+        return _captured(path, number, unlock, progress)
+    if number is not None:
+        raise UsageError(f"{path}: not a capture, there is no dump {number} to choose in it")
+    return open_files(files, str(path), unlock)
+
+
+def unlocked_with(
+    private_key: str | os.PathLike[str] | None, passphrase: Passphrase = no_passphrase
+) -> Unlock | None:
+    """What opens the keys of dumps with a private key, which is loaded when it is first needed;
+    None if there is no private key."""
+    if private_key is None:
+        return None
+    file = Path(private_key)
+
+    @cache
+    def load() -> Unlock:
+        from .keys import unlocker  # cryptography is an extra
+
+        return unlocker(file, passphrase)
+
+    def unlock(key: DumpKey) -> Cipher:
+        return load()(key)
+
+    return unlock
+
+
+def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dump:
+    """Open a dump that is in files of its own. NoDumpError if its mapfile is none, StoreError if
+    a file cannot be read."""
+    missing, end = _mapped(files.map)
+    info = read_small(files.info, _MAX_INFO).decode(errors="backslashreplace")
+    told = Verdict.from_line(true_status(files.info)) if files.info is not None else None
+    content: Content = Held(b"", 0)
+    if files.vmcore is not None:
+        content = FileContent(files.vmcore)
+        if files.vmcore.name.endswith(PART) and (told is None or told.complete):
+            told = Verdict(Kind.INCOMPLETE, "it was not received to its end")
+    account = Account()
+    account.heralded = True
+    account.finished = told is not None and told.complete
+    account.holes_known = _holes_are_known(files, info)
+    account.headers.take(0, read_small(files.kdh, HEADER_SIZE))
+    account.key.add(0, read_small(files.key, MAX_KEY_SIZE))
+    account.vmcore.add(0, content.size)
+    for hole in missing:
+        account.vmcore.remove(*hole)
+    account.announce(end)
+    account.examine(lambda start, stop: content.read(start, stop - start))
+    return Dump(name, account, content, info=info, told=told, files=files, unlock=unlock)
+
+
+def open_content(content: Content, name: str = "the dump") -> Dump:
+    """A dump of which there is nothing but the content of its vmcore. UsageError if that is a
+    capture, which is opened by its path."""
+    if _begins_a_capture(content.read(0, _HEAD)):
+        raise UsageError(f"{name}: these bytes are a capture, which is given by its path")
+    account = Account()
+    account.vmcore.add(0, content.size)
+    for hole in content.missing:
+        account.vmcore.remove(*hole)
+    account.announce(content.size)
+    account.examine(lambda start, stop: content.read(start, stop - start))
+    return Dump(name, account, content)
+
+
+def _holes_are_known(files: Published, info: str) -> bool:
+    """Whether what is not mapped as missing is here: netdumpd, whose info file has the header's
+    values but which keeps no header, notes no holes, and nobody does while a dump comes in."""
+    if files.map is not None or files.vmcore is None:
+        return True
+    path = files.vmcore.resolve()
+    name = FileName.parse(path.name)
+    if name is None or not name.host:
+        return name is None or name.end != PART
+    mine = path.with_name(str(FileName("kdh", *name.dump))).is_file()
+    return name.end != PART and (mine or (bool(info) and "Architecture" not in info_values(info)))
+
+
+def _mapped(mapfile: Path | None) -> tuple[list[Range], int]:
+    """What a mapfile says is missing, and how long the vmcore is to be; nothing if there is
+    none."""
+    if mapfile is None:
+        return [], 0
+    try:
+        return parse_mapfile(read_small(mapfile, _MAX_MAPFILE).decode(errors="replace"))
+    except MapfileError as error:
+        raise NoDumpError(f"{mapfile}: {error}") from None
+
+
+def read_small(path: Path | None, limit: int) -> bytes:
+    """All of a small file, up to ``limit`` bytes; nothing if there is none."""
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def is_capture(path: Path) -> bool:
+    """Whether a file is a capture, perhaps a compressed one."""
+    head = read_small(path, _HEAD)
+    try:
+        unpack = unpacker(head, str(path))
+        if unpack is not None:
+            with path.open("rb") as file:
+                head = _first(unpack(file))
+    except (CaptureError, DamagedError, OSError):
+        return False
+    return _begins_a_capture(head)
+
+
+def _begins_a_capture(head: bytes) -> bool:
+    return Pcap.recognise(head) is not None or Pcapng.recognise(head) is not None
+
+
+def _first(pieces: Iterator[bytes]) -> bytes:
+    head = b""
+    for piece in pieces:
+        head += piece[:_HEAD]
+        if len(head) >= _HEAD:
+            break
+    return head
+
+
+def _captured(
+    path: Path, number: int | None, unlock: Unlock | None, progress: Progress | None
+) -> Dump:
+    """One of the dumps in a capture."""
+    captures = Captures(Scratches().storage_for)
+    captures.read(str(path), progress)
+    dumps = list(opened(captures.finish(), unlock=unlock))
+    if not dumps:
+        raise NoDumpError(f"{path}: a capture without a dump in it")
+    if number is None and len(dumps) > 1:
+        names = ", ".join(f"{n}: {_title(dump)}" for n, dump in enumerate(dumps, 1))
+        raise UsageError(f"{path}: {len(dumps)} dumps; choose one by its number ({names})")
+    if number is not None and not 0 < number <= len(dumps):
+        raise UsageError(f"{path}: there is no dump {number}, it holds {len(dumps)}")
+    dump = dumps.pop((number or 1) - 1)
+    for other in dumps:
+        other.close()
+    dump.name = str(path)
+    return dump
+
+
+def _title(dump: Dump) -> str:
+    return dump.name if dump.kdh is None else f"{dump.name} {dump.kdh.hostname}"

@@ -5,7 +5,10 @@ Time is virtual, and all chance comes from one seed. A client behaves as the ker
 (PROTOCOL.md): it says HERALD until any ack comes, whose port it sends to from then on; it sends a
 chunk, waits for its acks, sends again what is not acked, and gives up. It does not begin again
 before what it sent has arrived or is lost, as no machine boots that fast; but the server may let
-it wait in its sockets for any time.
+it wait in its sockets for any time, so that acks come late.
+
+What nobody could tell does not happen here: that a late ack answers a HERALD which never reaches
+the server, or that what such a client sends next overtakes what it sent before.
 """
 
 from __future__ import annotations
@@ -68,6 +71,11 @@ class Client:
     _waiting: dict[int, bytes] = field(default_factory=dict)
     _tries: int = 0
     _script: Iterator[list[bytes]] | None = None
+
+    @property
+    def boots(self) -> bool:
+        """Whether its next HERALD is the first one of a dump."""
+        return self._script is not None and not self._tries
 
     def wake(self) -> tuple[list[tuple[bytes, int]], float]:
         """Datagrams to send now, each with its port, and after how long to wake again."""
@@ -153,6 +161,8 @@ class World:
         self._order = count()
         self._events: list[tuple[float, int, str, tuple[str, bytes, int] | None]] = []
         self._stalled_until = 0.0
+        self._announced: set[str] = set()
+        self._arrives: dict[tuple[str, str], float] = {}
         self.now = 0.0
 
     def run(self, seconds: float) -> None:
@@ -165,7 +175,9 @@ class World:
                 self._wake(self.clients[about[0]])
             elif what == "arrive" and about is not None:
                 self._queues.setdefault(about[2], deque()).append(about[:2])
-            elif what == "hear" and about is not None:
+                if about[2] == HERALD_PORT:
+                    self._announced.add(about[0])
+            elif what == "hear" and about is not None and about[0] in self._announced:
                 self._send(about[0], self.clients[about[0]].hear(about[1], about[2]))
             self._serve()
         self.now = max(self.now, self._stalled_until)
@@ -177,6 +189,8 @@ class World:
         heapq.heappush(self._events, (self.now + after, next(self._order), what, about))
 
     def _wake(self, client: Client) -> None:
+        if client.boots:
+            self._announced.discard(client.address)
         datagrams, after = client.wake()
         self._send(client.address, datagrams)
         self._later(after, "wake", (client.address, b"", 0))
@@ -194,7 +208,12 @@ class World:
         copies = 1 + (self.random.random() < self.weather.duplicate)
         for _ in range(copies):
             if self.random.random() >= self.weather.loss:
-                self._later(self.random.random() * LIFETIME / 2, what, about)
+                after = self.random.random() * LIFETIME / 2
+                if self.weather.stall:  # one behind the other
+                    way = what, about[0]
+                    after = max(after, self._arrives.get(way, 0.0) - self.now)
+                    self._arrives[way] = self.now + after
+                self._later(after, what, about)
 
     # The server, as server/ does it
 

@@ -28,7 +28,7 @@ from scapy_netdump import (
     UsageError,
     send_dump,
 )
-from scapy_netdump.client.prepare import open_dump
+from scapy_netdump.client.prepare import prepared
 from scapy_netdump.dump.content import Content, FileObjectContent, Held
 from scapy_netdump.kerneldump.header import DumpHeader
 
@@ -114,7 +114,7 @@ def test_what_is_made_of_a_dump_is_made_of_bytes_too(server: Server) -> None:
 
 
 def test_bytes_that_are_compressed_are_sent_as_such() -> None:
-    with open_dump(Held(gzip.compress(DATA))) as dump:
+    with prepared(Held(gzip.compress(DATA))) as dump:
         assert dump.header.compression == 1
 
 
@@ -160,7 +160,7 @@ def test_there_is_no_number_to_choose_by_in_bytes() -> None:
 
 def test_content_with_holes_is_not_sent() -> None:
     with pytest.raises(UnfitError, match="the dump: 40 bytes missing; it cannot be sent"):
-        open_dump(Held(b"data", 100, [(10, 20), (30, 60)]))
+        prepared(Held(b"data", 100, [(10, 20), (30, 60)]))
 
 
 def test_text_pipes_and_closed_files_are_told(tmp_path: Path) -> None:

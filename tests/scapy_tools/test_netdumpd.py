@@ -120,7 +120,7 @@ def test_stopping_files_what_is_here(start: Start, tmp_path: Path) -> None:
     server.stop()
     assert (tmp_path / f"vmcore.{CLIENT}.0").read_bytes() == MEMORY[: 3 * 1448]
     info = (tmp_path / f"info.{CLIENT}.0").read_text()
-    assert "Dump incomplete: server was stopped" in info.splitlines()[-1]
+    assert "Dump not known to be complete: server was stopped" in info.splitlines()[-1]
 
 
 def test_silent_clients_are_timed_out_though_nothing_comes(start: Start) -> None:
@@ -235,7 +235,7 @@ def test_it_prints_what_it_is_asked_and_answers(
     assert lines[0].startswith(f"IP / UDP {CLIENT}:20024 > {SERVER}:{first} / netdump HERALD")
     assert f" ==> IP / UDP {SERVER}:{port} > {CLIENT}:20024 / netdump ack seqno=1" in lines[0]
     assert f"{SERVER}:{port} / netdump VMCORE seqno=2" in lines[1]
-    assert lines[2].startswith(f"{CLIENT}: Dump incomplete: server was stopped")
+    assert lines[2].startswith(f"{CLIENT}: Dump not known to be complete: server was stopped")
     assert len(lines) == 3
 
 

@@ -34,8 +34,9 @@ from hypothesis import strategies as st
 from scapy_netdump.capture import datagrams
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.core.observing.selection import Selection
+from scapy_netdump.dump.dump import Dump as OpenedDump
 from scapy_netdump.errors import CaptureError
-from scapy_netdump.recovery.recoverer import RecoveredDump, Recoverer, Recovery, recover
+from scapy_netdump.recovery.recoverer import Recoverer, Recovery, recover
 from scapy_netdump.store.hosts import address_bytes
 from scapy_netdump.store.mapfile import parse_mapfile
 
@@ -58,7 +59,7 @@ def sha256(path: Path | None) -> str:
     return digest.hexdigest()
 
 
-def the_only(recovery: Recovery) -> RecoveredDump:
+def the_only(recovery: Recovery) -> OpenedDump:
     (dump,) = recovery.dumps
     return dump
 
@@ -69,7 +70,7 @@ def write(directory: Path, data: bytes, name: str = "capture") -> str:
     return str(path)
 
 
-def vmcore_of(dump: RecoveredDump) -> bytes:
+def vmcore_of(dump: OpenedDump) -> bytes:
     assert dump.files.vmcore is not None
     return dump.files.vmcore.read_bytes()
 
@@ -85,10 +86,10 @@ def test_both_whole_captures_of_the_kernel_yield_the_true_vmcore(
     dump = the_only(recovery)
     assert recovery.problems == []
     assert dump.complete
-    assert dump.finished
+    assert dump.transfer.finished
     assert dump.missing == []
-    assert dump.bytes_received == dump.bytes_expected == 3_145_728
-    assert dump.conflicting_bytes == 0
+    assert dump.account.bytes_received == dump.account.bytes_expected == 3_145_728
+    assert dump.transfer.conflicting_bytes == 0
     assert sha256(dump.files.vmcore) == CLEAN_SHA256
 
 
@@ -96,7 +97,7 @@ def test_the_servers_side_of_the_lossy_dump_is_not_whole_whatever_both_ends_said
     tmp_path: Path,
 ) -> None:
     dump = the_only(recover([SERVER_SIDE], tmp_path))
-    assert dump.finished
+    assert dump.transfer.finished
     assert not dump.complete
     assert len(dump.missing) == 23
     assert sum(end - start for start, end in dump.missing) == 33_304
@@ -116,7 +117,7 @@ def test_both_sides_of_the_lossy_dump_together_are_one_whole_dump(
 ) -> None:
     dump = the_only(recover(captures, tmp_path))
     assert dump.complete
-    assert dump.conflicting_bytes == 0
+    assert dump.transfer.conflicting_bytes == 0
     assert sha256(dump.files.vmcore) == CLEAN_SHA256
     assert dump.files.map is None
 
@@ -173,11 +174,11 @@ def recover_from(directory: Path, *captures: bytes) -> Recovery:
 def test_a_dump_with_all_that_belongs_to_it(tmp_path: Path) -> None:
     dump = the_only(recover_from(tmp_path, pcap(DUMP.traffic())))
     assert dump.complete
-    assert dump.heralded
-    assert dump.path == "lab"
+    assert dump.transfer.heralded
+    assert dump.transfer.path == "lab"
     assert dump.kdh is not None
     assert dump.kdh.panicstring == "page fault"
-    assert dump.retransmitted == 0
+    assert dump.transfer.retransmitted == 0
     assert vmcore_of(dump) == VMCORE
 
 
@@ -191,7 +192,7 @@ def test_what_a_snap_length_cut_off_is_missing_to_the_byte_and_counted(tmp_path:
             start = int.from_bytes(seen.payload[8:16], "big")
             arrived.add(start, start + len(seen.kept) - 24)
     assert dump.missing == list(arrived.missing(0, len(VMCORE)))
-    assert dump.bytes_received == arrived.total < len(VMCORE)
+    assert dump.account.bytes_received == arrived.total < len(VMCORE)
     assert not recovery.complete
     cut = sum(len(seen.kept) < len(seen.payload) for seen in traffic)
     assert f"{cut} messages cut short by a snap length" in recovery.notes
@@ -209,7 +210,7 @@ def test_a_capture_cut_at_any_byte_yields_what_came_before(kind: str, tmp_path: 
         with Recoverer(None) as recoverer:
             recoverer.read(write(tmp_path, data[:cut]))
             recovery = recoverer.finish()
-        received = sum(one.bytes_received for one in recovery.dumps)
+        received = sum(one.account.bytes_received for one in recovery.dumps)
         assert received >= before
         before = received
         assert not recovery.complete or received == 100
@@ -278,7 +279,7 @@ def test_a_selection_narrows_what_is_recovered(
     with Recoverer(tmp_path / "crash", selection) as recoverer:
         recoverer.read(write(tmp_path, pcap(traffic)))
         recovery = recoverer.finish()
-    assert {dump.client for dump in recovery.dumps} == clients
+    assert {dump.transfer.client for dump in recovery.dumps} == clients
 
 
 @settings(max_examples=40)
@@ -312,7 +313,7 @@ def test_a_spoilt_mix_of_dumps_comes_out_right_and_the_same_on_both_paths(
         careful = outcome([path], tmp_path / "careful", careful=True)
         recovery = recover([path], tmp_path / "crash")
     assert fast == careful
-    assert {dump.client: vmcore_of(dump) for dump in recovery.dumps} == truth
+    assert {dump.transfer.client: vmcore_of(dump) for dump in recovery.dumps} == truth
     assert recovery.complete
 
 
@@ -342,7 +343,7 @@ def test_damage_anywhere_in_a_compressed_or_plain_capture_never_raises(
     path = write(tmp_path, bytes(spoilt))
     with contextlib.suppress(CaptureError):  # the first bytes were hit
         for dump in recover([path], tmp_path / "crash").dumps:
-            assert dump.bytes_received <= max(20_000, dump.bytes_expected)
+            assert dump.account.bytes_received <= max(20_000, dump.account.bytes_expected)
 
 
 PEAK_PROGRAM = """

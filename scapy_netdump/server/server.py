@@ -329,8 +329,9 @@ class Server:
             self._filing.append(filing)
             filing.add_done_callback(self._wake)
         for old, session in moved:
-            self._data[session] = sockets = self._data.pop(old, {})
-            for data_socket in sockets.values():
+            sockets = self._data.setdefault(session, {})
+            for (local, connected), data_socket in self._data.pop(old, {}).items():
+                sockets[f"{local} of dump {old.number}", connected] = data_socket
                 self._calls[data_socket.fileno()] = partial(self._on_data, session, data_socket)
         for session in gone:
             for data_socket in self._data.pop(session, {}).values():

@@ -111,6 +111,9 @@ class Receiver:
         if not self._limits.allows(peer[0]):
             self._refuse(peer, "its address is not in a network that is allowed", now)
             return None
+        running = self._running.get(self._key(peer))
+        if running is not None:
+            running.heralded_again(now)
         session = self._waiting.get(self._key(peer))
         if session is not None:
             session.herald(now)
@@ -186,20 +189,16 @@ class Receiver:
         """A client began again on the sockets of a session: begin the one that goes on there.
         None if that cannot be; then the dump goes on, and what differs is kept beside it."""
         peer, path = (old.client, old.client_port), old.account.path
+        session = self._waiting.get(self._key(peer))
         try:
-            sink = self._sinks.begin(old.client, path)
+            if session is None:
+                sink = self._sinks.begin(old.client, path)
+                session = self._open(peer, old.server, sink, path, _BEGAN_AGAIN, now)
+            session.inherit(old, now)
         except StoreError as error:
             self._refuse(peer, str(error), now)
-            return None
-        waiting = self._waiting.get(self._key(peer))
-        if waiting is not None:
-            self._end(waiting, TIMEOUT, "", now)
-        session = self._open(peer, old.server, sink, path, _BEGAN_AGAIN, now)
-        try:
-            session.inherit(old)
-        except StoreError as error:
-            self._refuse(peer, str(error), now)
-            self._end(session, ERROR, str(error), now)
+            if session is not None:
+                self._end(session, ERROR, str(error), now)
             return None
         old.account.doubt = f"{_BEGAN_AGAIN}, some bytes may be of the dump that followed"
         self._outcome.moved.append((old, session))

@@ -113,11 +113,19 @@ class Session:
         return self.last + (limits.linger if self.phase is Phase.LINGERING else limits.expiry)
 
     def herald(self, now: float) -> None:
-        """Take another copy of the HERALD, while nothing but HERALDs came: whether the client
-        only repeats it, or began again, what comes will tell."""
-        self.last = self._heralded_again = now
+        """Take another copy of the HERALD, while nothing but HERALDs came."""
+        self.last = now
         self.messages += 1
         self.repeated += 1
+        self.heralded_again(now)
+
+    def heralded_again(self, now: float) -> None:
+        """The client was heard to say HERALD again: whether it only repeats it, or began again,
+        what comes here will tell. A client that began again may send to the port of the dump
+        before, as any ack that comes late from there answers its HERALD (PROTOCOL.md)."""
+        if self._heralded_again is None:
+            self._repeats = Extents()
+        self._heralded_again = now
 
     def progress(self, now: float) -> Progress:
         """How far it is."""
@@ -149,7 +157,7 @@ class Session:
             self.last = now
         return b"".join(acks)
 
-    def inherit(self, other: Session) -> None:
+    def inherit(self, other: Session, now: float) -> None:
         """Take what the client's dump has in common with the one that it sent before, and that it
         has sent again by now. StoreError if that cannot be stored."""
         for start, end in other._repeats:
@@ -158,6 +166,7 @@ class Session:
                     formats.VMCORE, [other.sink.read(formats.VMCORE, first, last)], first
                 )
                 self.account.vmcore.add(first, last)
+                self._stored(now)
 
     def end(self, reason: str, cause: str, now: float) -> None:
         """Let it be over: nothing is acked any more. ``cause`` becomes part of the status."""

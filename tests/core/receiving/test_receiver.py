@@ -221,6 +221,18 @@ def test_a_retransmission_after_a_repeated_herald_is_of_the_same_dump(world):
     assert world.told(Ended)[0].reason == "success"
 
 
+def test_a_client_that_began_again_may_still_send_to_the_port_of_the_dump_before(world):
+    old = world.herald()
+    world.said(old, *[vmcore(n, 4 * n, b"AAAA") for n in range(3)])
+    new = world.herald()  # answered, but an ack that came late from the old port was first
+    second = [vmcore(9 + n, 4 * n, b"BBBB") for n in range(3)]
+    assert world.said(old, *second, message(FINISHED, 12)) == [9, 10, 11, 12]
+    assert world.sinks.vmcores() == [b"A" * 12, b"B" * 12]
+    assert [ended.reason for ended in world.told(Ended)] == ["contradicted", "success"]
+    assert old.successor is new
+    assert world.moved == [(old, new)]
+
+
 def test_long_after_a_repeated_herald_bytes_that_differ_are_a_contradiction(world):
     session = began_again(world)
     world.said(session, vmcore(2, 0))

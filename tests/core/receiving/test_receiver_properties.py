@@ -139,8 +139,9 @@ class Server(RuleBasedStateMachine):
     def take(self) -> None:
         events, closings, moved, gone = self.receiver.take()
         for _, new in moved:
-            self.sessions.append(new)
-            self.models[new.number] = {}
+            if new not in self.sessions:
+                self.sessions.append(new)
+                self.models[new.number] = {}
         self.events += [*events, *(closing.run(self.now) for closing in closings)]
         self.gone += gone
 

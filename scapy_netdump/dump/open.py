@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -182,6 +182,17 @@ def _captured(
     captures = Captures(Scratches().storage_for)
     captures.read(str(path), progress)
     dumps = list(opened(captures.finish(), unlock=unlock))
+    try:
+        dump = dumps.pop(_place(path, number, dumps))
+    finally:
+        for other in dumps:
+            other.close()
+    dump.name = str(path)
+    return dump
+
+
+def _place(path: Path, number: int | None, dumps: Sequence[Dump]) -> int:
+    """Which of the dumps in a capture is meant."""
     if not dumps:
         raise NoDumpError(f"{path}: a capture without a dump in it")
     if number is None and len(dumps) > 1:
@@ -189,11 +200,7 @@ def _captured(
         raise UsageError(f"{path}: {len(dumps)} dumps; choose one by its number ({names})")
     if number is not None and not 0 < number <= len(dumps):
         raise UsageError(f"{path}: there is no dump {number}, it holds {len(dumps)}")
-    dump = dumps.pop((number or 1) - 1)
-    for other in dumps:
-        other.close()
-    dump.name = str(path)
-    return dump
+    return (number or 1) - 1
 
 
 def _title(dump: Dump) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..capture.compressed import DamagedError, unpacker
 from ..capture.pcap import Pcap
 from ..capture.pcapng import Pcapng
-from ..core.account import MAX_KEY_SIZE, Account
+from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
@@ -19,6 +19,7 @@ from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_values
 from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
+from ..store.kept_dumps import account_of
 from ..store.mapfile import MapfileError, parse_mapfile
 from ..store.naming import PART, FileName, Published, neighbours
 from .captures import Captures, Progress
@@ -104,16 +105,15 @@ def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dum
         content = FileContent(files.vmcore)
         if files.vmcore.name.endswith(PART) and (told is None or told.complete):
             told = Verdict(Kind.INCOMPLETE, "it was not received to its end")
-    account = Account()
-    account.heralded = True
-    account.finished = told is not None and told.complete
+    account = account_of(
+        size=content.size,
+        missing=missing,
+        end=end,
+        kdh=read_small(files.kdh, HEADER_SIZE),
+        key=read_small(files.key, MAX_KEY_SIZE),
+        finished=told is not None and told.complete,
+    )
     account.holes_known = _holes_are_known(files, info)
-    account.headers.take(0, read_small(files.kdh, HEADER_SIZE))
-    account.key.add(0, read_small(files.key, MAX_KEY_SIZE))
-    account.vmcore.add(0, content.size)
-    for hole in missing:
-        account.vmcore.remove(*hole)
-    account.announce(end)
     account.examine(lambda start, stop: content.read(start, stop - start))
     return Dump(name, account, content, info=info, told=told, files=files, unlock=unlock)
 

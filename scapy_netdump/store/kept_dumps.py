@@ -7,7 +7,6 @@ not where netdumpd wrote it, or a server of ours that was killed: then zeros may
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,14 +16,11 @@ from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE
-from ..kerneldump.info import info_values
+from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
 from .naming import PART, FileName, Names, SavecoreNames, as_it_came
 from .retention import INFO_SIZE
-
-#: The first line of an info file: netdumpd's, and savecore(8)'s.
-_FROM = re.compile(r"Dump from .* \[(.+)\]|Dump header from device: (.+)")
 
 _MAX_MAPFILE = 1 << 30
 
@@ -133,8 +129,7 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     number = name.number
     info = naming(name.host, "").of("info", number)
     lines = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").splitlines()
-    match = _FROM.fullmatch(lines[0]) if lines else None
-    address = (match[1] or match[2]) if match else name.host
+    address = (info_origin(lines[0]) if lines else "") or name.host
     names = naming(name.host or address, address)
     map_ = f"{vmcore}.map" if directory.stat(f"{vmcore}.map") is not None else None
     status = directory.stat(vmcore)

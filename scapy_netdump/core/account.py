@@ -212,6 +212,8 @@ class Account:
                 self.headers.take(start, version.read(start, end))
         self.headers.conflicts.update(other.headers.conflicts)
         self.conflicts.update(other.conflicts)
+        for start, end in other.stray:
+            self.stray.add(start, end)
         for start, end in other.key.extents:
             self._absorb_key(start, other.key.read(start, end))
         self.key_conflicts.update(other.key_conflicts)

@@ -252,7 +252,8 @@ class Dump:
     @property
     def survey(self) -> Survey:
         """What it consists of, what is missing, and what that means."""
-        return survey(self.head, self.contents, certain=self.account.holes_known)
+        certain = self.verdict.kind in (Kind.COMPLETE, Kind.INCOMPLETE)
+        return survey(self.head, self.contents, certain=certain)
 
     @property
     def console(self) -> Console:

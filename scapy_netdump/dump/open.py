@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from ..capture.compressed import DamagedError, unpacker
 from ..capture.pcap import Pcap
 from ..capture.pcapng import Pcapng
-from ..core.account import MAX_KEY_SIZE, Account
+from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
@@ -19,6 +19,7 @@ from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_values
 from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
+from ..store.kept_dumps import account_of
 from ..store.mapfile import MapfileError, parse_mapfile
 from ..store.naming import PART, FileName, Published, neighbours
 from .captures import Captures, Progress
@@ -104,16 +105,15 @@ def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dum
         content = FileContent(files.vmcore)
         if files.vmcore.name.endswith(PART) and (told is None or told.complete):
             told = Verdict(Kind.INCOMPLETE, "it was not received to its end")
-    account = Account()
-    account.heralded = True
-    account.finished = told is not None and told.complete
+    account = account_of(
+        size=content.size,
+        missing=missing,
+        end=end,
+        kdh=read_small(files.kdh, HEADER_SIZE),
+        key=read_small(files.key, MAX_KEY_SIZE),
+        finished=told is not None and told.complete,
+    )
     account.holes_known = _holes_are_known(files, info)
-    account.headers.take(0, read_small(files.kdh, HEADER_SIZE))
-    account.key.add(0, read_small(files.key, MAX_KEY_SIZE))
-    account.vmcore.add(0, content.size)
-    for hole in missing:
-        account.vmcore.remove(*hole)
-    account.announce(end)
     account.examine(lambda start, stop: content.read(start, stop - start))
     return Dump(name, account, content, info=info, told=told, files=files, unlock=unlock)
 
@@ -123,11 +123,7 @@ def open_content(content: Content, name: str = "the dump") -> Dump:
     capture, which is opened by its path."""
     if _begins_a_capture(content.read(0, _HEAD)):
         raise UsageError(f"{name}: these bytes are a capture, which is given by its path")
-    account = Account()
-    account.vmcore.add(0, content.size)
-    for hole in content.missing:
-        account.vmcore.remove(*hole)
-    account.announce(content.size)
+    account = account_of(size=content.size, missing=content.missing, end=content.size)
     account.examine(lambda start, stop: content.read(start, stop - start))
     return Dump(name, account, content)
 
@@ -200,6 +196,17 @@ def _captured(
     captures = Captures(Scratches().storage_for)
     captures.read(str(path), progress)
     dumps = list(opened(captures.finish(), unlock=unlock))
+    try:
+        dump = dumps.pop(_place(path, number, dumps))
+    finally:
+        for other in dumps:
+            other.close()
+    dump.name = str(path)
+    return dump
+
+
+def _place(path: Path, number: int | None, dumps: Sequence[Dump]) -> int:
+    """Which of the dumps in a capture is meant."""
     if not dumps:
         raise NoDumpError(f"{path}: a capture without a dump in it")
     if number is None and len(dumps) > 1:
@@ -207,11 +214,7 @@ def _captured(
         raise UsageError(f"{path}: {len(dumps)} dumps; choose one by its number ({names})")
     if number is not None and not 0 < number <= len(dumps):
         raise UsageError(f"{path}: there is no dump {number}, it holds {len(dumps)}")
-    dump = dumps.pop((number or 1) - 1)
-    for other in dumps:
-        other.close()
-    dump.name = str(path)
-    return dump
+    return (number or 1) - 1
 
 
 def _title(dump: Dump) -> str:

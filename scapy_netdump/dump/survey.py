@@ -42,8 +42,8 @@ class Survey:
 
 
 def survey(content: Content, contents: Contents, *, certain: bool = True) -> Survey:
-    """Look into a plain dump, of which ``contents`` tells what it is. Without ``certain`` there
-    may be holes that nobody noted."""
+    """Look into a plain dump, of which ``contents`` tells what it is. Without ``certain`` more
+    may be missing than is known."""
     missing = list(content.missing)
     lost: Iterable[Range] = ()
     if contents.core is not None:

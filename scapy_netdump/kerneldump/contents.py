@@ -23,8 +23,6 @@ HEAD_SIZE = 1 << 16
 
 #: Without these nothing can be found in a minidump.
 _NEEDED = ("header", "dump_avail", "page bitmap", "page tables", "ELF headers")
-_NOT_CERTAIN = "nothing is known to be missing, but zeros may be holes"
-
 _RING, _PAGES = "message buffer", "memory pages"
 
 
@@ -76,8 +74,8 @@ class Verdict:
 
 
 def verdict(contents: Contents, missing: Sequence[Range], *, certain: bool = True) -> Verdict:
-    """What holes in a dump mean for whoever wants to debug it. Without ``certain`` there may be
-    holes that nobody noted, which read as zeros."""
+    """What holes in a dump mean for whoever wants to debug it. Without ``certain`` more may be
+    missing than that."""
     if contents.kind == "textdump":
         return _about_text(missing, certain)
     if contents.note:
@@ -90,7 +88,7 @@ def verdict(contents: Contents, missing: Sequence[Range], *, certain: bool = Tru
     described = _listed([name for name in whole if not _is_memory(name)])
     holes = _holes(contents, lost)
     if not holes:
-        nothing = "nothing is missing" if certain else _NOT_CERTAIN
+        nothing = "nothing is missing" if certain else "nothing is known to be missing"
         return Verdict(True, f"usable in kgdb: {nothing}")
     return Verdict(True, f"usable in kgdb: {holes}; {described} {_are(described)} whole")
 

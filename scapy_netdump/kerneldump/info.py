@@ -38,8 +38,8 @@ def savecore_info_text(
     address: str, number: int, header: DumpHeader | None, last_line: str, *, complete: bool
 ) -> str:
     """The text as savecore(8) writes it, which crashinfo(8) reads, for dump ``number`` from
-    ``address``, ending in ``last_line``, which says whether the dump is ``complete``. The lines
-    are those of printheader() in sbin/savecore/savecore.c.
+    ``address``, ending in ``last_line``, which says whether it is ``complete``. The lines are
+    those of printheader() in sbin/savecore/savecore.c.
 
     Control characters are escaped as in netdumpd's. Only the line break within a
     version string stays, as crashinfo(8) compares it with those of kernels; what follows is

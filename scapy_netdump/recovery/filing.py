@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dumps of a recovery on their way into a directory. Wiring only.
+"""The dumps of a recovery on their way into a directory.
 
 While a capture is read nobody knows which dump it shows, as the header comes last. So each
-one gets a number and files of its own; when all is read it either stays that way, or it
-fills the holes of a dump that the directory held before, and what was new goes again.
+sighting gets a number and files of its own; when all is read the dumps get the first of these
+numbers in the order of their time, and the rest goes again. So does a dump that fills the holes
+of one that the directory held before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.account import Account
+from ..core.extents import Range, pieces
 from ..core.observing.batch import Storage
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..errors import StoreError
+from ..formats import VMCORE
 from ..store.continuation import Continued, continue_dump
 from ..store.directory import Directory
-from ..store.dump_files import DumpFiles, reserve
+from ..store.dump_files import DumpFiles, reserve, write_message
 from ..store.hosts import address_text
-from ..store.kept_dumps import KeptDump, UnreadableError, kept_names, load
+from ..store.kept_dumps import KeptFiles, UnreadableError, kept_names, load
 from ..store.naming import Names, Published, SavecoreNames
 from ..store.same_dump import why_not_same
 from ..store.two_sources import TwoSources
@@ -67,7 +71,8 @@ class Filing:
         self._naming: type[Names] = SavecoreNames if savecore else Names
         self._into = into
         self._writer = Writer()
-        self._stored: dict[ObservedDump, tuple[DumpFiles, VmcoreFile]] = {}
+        self._reserved: dict[str, list[DumpFiles]] = {}
+        self._staged: dict[VmcoreFile, DumpFiles] = {}
         self._kept = kept_names(self._directory)
         if into and not self._kept:
             self.close()
@@ -78,7 +83,7 @@ class Filing:
         end, goes."""
         self._writer.close()
         if self._into:
-            for files, _ in self._stored.values():
+            for files in self._staged.values():
                 with suppress(StoreError):
                     _withdraw(files)
         self._directory.close()
@@ -94,23 +99,53 @@ class Filing:
         files = reserve(self._directory, host, address, live=True, naming=self._naming)
         files.release()  # a run may see more dumps than it may have files open
         vmcore = VmcoreFile(files.directory, files.part, self._writer)
-        self._stored[dump] = files, vmcore
+        self._reserved.setdefault(files.names.bounds, []).append(files)
+        self._staged[vmcore] = files
         return vmcore
 
-    def finish(self) -> None:
-        """All has been read: have it in the files."""
-        for dump, (_, vmcore) in self._stored.items():
-            vmcore.finish(dump.account.vmcore)
+    def finish(self, dumps: Sequence[ObservedDump]) -> None:
+        """All has been read, and these are the dumps: have them in files of their numbers."""
+        found = {id(dump.storage): dump for dump in dumps}
+        for vmcore in self._staged:
+            if id(vmcore) in found:
+                vmcore.finish(found[id(vmcore)].account.vmcore)
         self._writer.drain()
+        try:
+            self._number([dump.storage for dump in dumps])
+        except OSError as error:
+            raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
+
+    def _number(self, storages: Sequence[Storage]) -> None:
+        """Give each dump of a host the next of the numbers that were taken for its sightings."""
+        vmcores = [storage for storage in storages if isinstance(storage, VmcoreFile)]
+        names = {vmcore: self._staged[vmcore].names for vmcore in vmcores}
+        moving: list[tuple[VmcoreFile, DumpFiles]] = []
+        for vmcore in set(self._staged) - set(vmcores):
+            vmcore.remove()
+        for vmcore in vmcores:
+            old = self._staged[vmcore]
+            files = self._reserved[old.names.bounds].pop(0)
+            files.names = names[vmcore]
+            if files is not old:
+                vmcore.rename(f"{old.part}.moving")
+                moving.append((vmcore, files))
+        for vmcore, files in moving:
+            vmcore.rename(files.part)
+        for files in (files for left in self._reserved.values() for files in left):
+            files.discard()
+        self._staged = {vmcore: self._staged[vmcore] for vmcore in vmcores} | dict(moving)
 
     def file(self, dump: ObservedDump) -> Filed:
         """Give a dump's files their final names, or what they hold to a dump that was here.
 
         RefusedError, and nothing is left of it, if it was to continue one and is another.
         """
-        if dump not in self._stored:
+        vmcore = dump.storage
+        dump.account.examine(vmcore.read)
+        if not isinstance(vmcore, VmcoreFile):
             return Filed(dump.account, Published())
-        files, _ = self._stored.pop(dump)
+        files = self._staged.pop(vmcore)
+        stray = dump.account.set_stray_aside()
         continued, told = self._continue(dump, files)
         if continued is not None:
             _withdraw(files)
@@ -118,6 +153,7 @@ class Filing:
         if self._into:
             _withdraw(files)
             raise RefusedError(told)
+        _keep_aside(stray, vmcore, files)
         published = files.publish(dump.account, dump.account.verdict)
         note = f"{told}; this one is {published.info}" if told else ""
         return Filed(dump.account, published, None, note)
@@ -145,20 +181,20 @@ class Filing:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         return None, reasons[0] + more
 
-    def _hopeless(self, kept: KeptDump, fresh: Account) -> str | None:
+    def _hopeless(self, kept: KeptFiles, fresh: Account) -> str | None:
         """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
         may be continued."""
         if kept.complete:
-            same = kept.header is not None and kept.kdh == fresh.kdh
+            same = kept.account.sound_header is not None and kept.account.kdh == fresh.kdh
             return (
                 f"{kept.path}: is complete already, nothing to fill" if same or self._into else ""
             )
-        if kept.present is None and not self._into:
+        if not kept.account.holes_known and not self._into:
             return ""  # which of its bytes are holes is not known: only if somebody asks for it
         return None
 
     def _attempt(
-        self, kept: KeptDump, dump: ObservedDump, files: DumpFiles
+        self, kept: KeptFiles, dump: ObservedDump, files: DumpFiles
     ) -> tuple[Continued | None, str]:
         """Continue a dump, or tell why not."""
         if not dump.account.vmcore.total:
@@ -170,6 +206,21 @@ class Filing:
             continued = continue_dump(sources, self._prefer)
             dump.account.conflicts.update(sources.differing)
             return continued, ""
+
+
+def _keep_aside(stray: Sequence[Range], vmcore: VmcoreFile, files: DumpFiles) -> None:
+    """Keep the bytes of some ranges beside the vmcore."""
+    if not stray:
+        return
+    try:
+        descriptor = files.create_other()
+        try:
+            for start, end in (piece for range_ in stray for piece in pieces(*range_)):
+                write_message(descriptor, VMCORE, start, vmcore.read(start, end))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
 
 
 def _withdraw(files: DumpFiles) -> None:

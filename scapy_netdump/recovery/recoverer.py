@@ -93,7 +93,7 @@ class Recoverer:
         """Give the files of all dumps their final names, and say what there is."""
         dumps = self._captures.finish()
         if self._filing is not None:
-            self._filing.finish()
+            self._filing.finish(dumps)
         for dump in dumps:
             self._file(dump)
         self.recovery.frames = self._captures.frames

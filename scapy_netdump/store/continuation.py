@@ -7,8 +7,6 @@ onto the disk; the mapfile; the vmcore's name; header and key; the info file. A 
 no mapfile, and may grow, gets one first. Whoever is killed on the way leaves files that claim
 less than there is, never more. With netdumpd's vmcore, or a server's that was killed, nobody
 knows which zeros are holes: what is not zero is here, and so is what comes; the rest is missing.
-
-Imports the package's core and its neighbours.
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ from ..core.extents import Extents, Range, pieces
 from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
 from ..errors import StoreError
-from ..formats import EKCD_KEY, KDH
-from .dump_files import MODES, vmcore_suffix
+from ..formats import EKCD_KEY, KDH, VMCORE
+from .dump_files import MODES, vmcore_suffix, write_message
 from .mapfile import mapfile_text
-from .naming import Published
+from .naming import OTHER, Published
 from .two_sources import TwoSources
 
 #: Where zeros may be holes, ranges that are told apart at most; beyond them a window with any
@@ -69,6 +67,7 @@ class _Continuation:
             present, came = self._fill()
             os.fsync(self._old)
             account = self._sources.merged(present)
+            account.examine(lambda start, end: os.pread(self._old, end - start, start))
             filled = sum(end - start for start, end in came.present(0, account.bytes_expected))
             return Continued(account, self._file(account), filled)
         except OSError as error:
@@ -78,38 +77,38 @@ class _Continuation:
     def _map_growth(self) -> None:
         """A vmcore without a mapfile counts as whole up to its end: before that moves, have a
         mapfile tell where it was."""
-        kept = self._kept
+        kept, size = self._kept, self._kept.account.end
         end = self._fresh.vmcore.end
-        if kept.map is None and kept.present is not None and end > kept.size:
+        if kept.map is None and kept.account.holes_known and end > size:
             kept.map = f"{kept.vmcore}.map"
-            text = mapfile_text([(kept.size, end)], end)
+            text = mapfile_text([(size, end)], end)
             kept.directory.replace(kept.map, text.encode())
             kept.directory.sync(kept.map)
 
     def _fill(self) -> tuple[Extents, Extents]:
         """Write what the kept vmcore does not have; returns what it has now, and which of
         that came to it."""
-        kept = self._kept.present
+        kept = self._kept.account
         if self._prefer is Prefer.LAST and self._sources.differing.total:
             self._replace()
-        if kept is None:
+        if not kept.holes_known:
             return self._fill_zeros()
         came = Extents()
         for start, end in self._fresh.vmcore:
-            for hole_start, hole_end in kept.missing(start, end):
+            for hole_start, hole_end in kept.vmcore.missing(start, end):
                 for first, last in pieces(hole_start, hole_end):
                     data = os.pread(self._new, last - first, first)
                     if len(data) < last - first:
                         raise OSError(errno.EIO, "became shorter while it was read")
                     _write(self._old, data, first)
                 came.add(hole_start, hole_end)
-        return _union(kept, came), came
+        return _union(kept.vmcore, came), came
 
     def _replace(self) -> None:
         for start, end in self._sources.both():
             old, new = self._sources.read(start, end)
             different: Mask = old != new
-            if self._kept.present is None:
+            if not self._kept.account.holes_known:
                 different &= old != 0
             if different.any():
                 _write(self._old, np.where(different, new, old).tobytes(), start)
@@ -140,21 +139,22 @@ class _Continuation:
             os.ftruncate(self._old, account.bytes_expected)  # padding to the block
         vmcore = self._sources.name(account)
         map_, missing = f"{vmcore}.map", account.missing
-        if missing or kept.map is not None or kept.present is None:
+        if missing or kept.map is not None or not kept.account.holes_known:
             directory.replace(map_, mapfile_text(missing, account.bytes_expected).encode())
         if vmcore != kept.vmcore:
             directory.rename(kept.vmcore, vmcore)
         if kept.map not in (None, map_):
             directory.unlink(str(kept.map))
-        kdh = self._save("kdh", MODES[KDH], kept.kdh, account.kdh)
-        key = self._save("key", MODES[EKCD_KEY], kept.key, bytes(account.key))
+        kdh = self._save("kdh", MODES[KDH], kept.account.kdh, account.kdh)
+        key = self._save("key", MODES[EKCD_KEY], bytes(kept.account.key), bytes(account.key))
+        kdh_other, other = self._save_other_headers(account), self._save_stray()
         text = kept.names.info(kept.number, account.header, account.verdict)
         directory.replace(kept.info, text.encode())
         if not missing:
             directory.unlink(map_)
         self._link(account, key, vmcore)
         directory.sync(kept.info)
-        names = (kept.info, kdh, key, vmcore, map_ if missing else None)
+        names = (kept.info, kdh, key, vmcore, map_ if missing else None, other, kdh_other)
         return Published(*(directory.path / name if name else None for name in names))
 
     def _save(self, kind: str, mode: int, old: bytes, new: bytes) -> str | None:
@@ -164,6 +164,30 @@ class _Continuation:
             self._kept.directory.unlink(name)
             self._kept.directory.save(name, new, mode)
         return name if new else None
+
+    def _save_other_headers(self, account: Account) -> str | None:
+        """Store the headers that do not count, one behind the other."""
+        name = self._kept.names.of("kdh", self._kept.number, end=OTHER)
+        if account.other_headers:
+            self._kept.directory.replace(name, b"".join(account.other_headers))
+        return name if self._kept.directory.stat(name) is not None else None
+
+    def _save_stray(self) -> str | None:
+        """Add what was set aside of the fresh dump to the kept one's second versions of bytes."""
+        name, directory = self._kept.names.of("other", self._kept.number), self._kept.directory
+        there = directory.stat(name) is not None
+        if not self._fresh.stray.total:
+            return name if there else None
+        flags = os.O_WRONLY | os.O_APPEND
+        descriptor = directory.open_file(name, flags) if there else directory.create(name)
+        try:
+            for start, end in self._fresh.stray:
+                for first, last in pieces(start, end):
+                    data = os.pread(self._new, last - first, first)
+                    write_message(descriptor, VMCORE, first, data)
+        finally:
+            os.close(descriptor)
+        return name
 
     def _link(self, account: Account, key: str | None, vmcore: str) -> None:
         """Let the links follow, unless they tell of a later dump."""

@@ -17,6 +17,7 @@ from ..core.verdict import Verdict
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
+from ..wire import Buffer, header
 from .directory import Directory
 from .mapfile import mapfile_text
 from .naming import MAP, OTHER, PART, Names, Published
@@ -83,6 +84,14 @@ def vmcore_suffix(account: Account) -> str:
     """What the name of a vmcore ends in for its compression, if a sound header tells one."""
     header = account.sound_header
     return header.suffix if header is not None else ""
+
+
+def write_message(descriptor: int, kind: int, offset: int, data: Buffer) -> None:
+    """Write bytes to a file of second versions, as the netdump message that they may have come in,
+    without its number. OSError if that fails."""
+    view = memoryview(header(kind, 0, offset, len(data)) + bytes(data))
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 class DumpFiles:

@@ -3,28 +3,24 @@
 
 Which bytes of a vmcore are here its mapfile tells; without one, the info file may. It does
 not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes.
-Imports the package's core and its neighbours.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..core.account import MAX_KEY_SIZE, Account
-from ..core.extents import Extents
+from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
-from ..kerneldump.header import HEADER_SIZE, DumpHeader
-from ..kerneldump.info import info_values
+from ..kerneldump.header import HEADER_SIZE
+from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
 from .naming import PART, FileName, Names, SavecoreNames, as_it_came
 from .retention import INFO_SIZE
-
-#: The first line of an info file: netdumpd's, and savecore(8)'s.
-_FROM = re.compile(r"Dump from .* \[(.+)\]|Dump header from device: (.+)")
 
 _MAX_MAPFILE = 1 << 30
 
@@ -41,21 +37,18 @@ class KeptName(NamedTuple):
 
 
 @dataclass(slots=True)
-class KeptDump:
-    """A dump with a vmcore. ``present``: which of its bytes are here, None if that is not
-    known; ``size``: how long it is to be, as far as that is known."""
+class KeptFiles:
+    """The files of a dump that has a vmcore, and its account. ``told`` is the verdict of its info
+    file, ``values`` are that file's others, by their names."""
 
     directory: Directory
     names: Names
     number: int
     vmcore: str
-    present: Extents | None
-    size: int
-    map: str | None = None
-    kdh: bytes = b""
-    key: bytes = b""
-    verdict: Verdict | None = None
-    values: dict[str, str] = field(default_factory=dict)
+    map: str | None
+    told: Verdict | None
+    values: dict[str, str]
+    account: Account
 
     @property
     def info(self) -> str:
@@ -68,41 +61,39 @@ class KeptDump:
         return str(self.directory.path / self.vmcore)
 
     @property
-    def header(self) -> DumpHeader | None:
-        """Its header, if that is here and sound."""
-        header = DumpHeader.unpack(self.kdh) if len(self.kdh) == HEADER_SIZE else None
-        return header if header is not None and header.valid else None
-
-    @property
     def derived(self) -> bool:
         """Whether the vmcore is what decryption or decompression made of the dump."""
-        header = self.header
+        header = self.account.sound_header
         if self.vmcore.endswith(PART) or self.vmcore.startswith("vmcore_encrypted"):
             return False
-        if self.key or (header is not None and header.dumpkeysize):
+        if self.account.encrypted:
             return True
         return header is not None and not self.vmcore.endswith(header.suffix)
 
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        if self.map is None and self.verdict is not None and self.verdict.complete:
-            return self.present is not None
-        return self.present is not None and self.account(self.present).complete
+        if not self.account.holes_known:
+            return False
+        told_complete = self.told is not None and self.told.complete
+        return (self.map is None and told_complete) or self.account.complete
 
-    def account(self, present: Extents) -> Account:
-        """The dump as a transfer, with these bytes of the vmcore here."""
-        account = Account()
-        account.heralded = True
-        account.finished = self.info in (
-            self.directory.target(link) for link, _ in self.names.links(self.info, None, None, "")
-        )
-        for start, end in present:
-            account.vmcore.add(start, end)
-        account.headers.take(0, self.kdh)
-        account.key.add(0, self.key)
-        account.announce(self.size)
-        return account
+
+def account_of(
+    *, size: int, missing: Sequence[Range], end: int, kdh: bytes, key: bytes, finished: bool
+) -> Account:
+    """The account of a dump in files: a vmcore of ``size`` bytes of which those in ``missing`` are
+    not here, and which is to have ``end`` bytes, as far as a mapfile tells."""
+    account = Account()
+    account.heralded = True
+    account.finished = finished
+    account.headers.take(0, kdh)
+    account.key.add(0, key)
+    account.vmcore.add(0, size)
+    for start, stop in missing:
+        account.vmcore.remove(start, stop)
+    account.announce(end)
+    return account
 
 
 def kept_names(directory: Directory) -> list[KeptName]:
@@ -120,7 +111,7 @@ def kept_names(directory: Directory) -> list[KeptName]:
     return sorted(over, key=lambda name: (over[name], name.number, name.host), reverse=True)
 
 
-def load(directory: Directory, name: KeptName) -> KeptDump:
+def load(directory: Directory, name: KeptName) -> KeptFiles:
     """What is known of a dump. UnreadableError if its files cannot be read."""
     try:
         return _load(directory, name)
@@ -131,48 +122,43 @@ def load(directory: Directory, name: KeptName) -> KeptDump:
         raise UnreadableError(f"{directory.path / called}: {error}") from None
 
 
-def _load(directory: Directory, name: KeptName) -> KeptDump:
+def _load(directory: Directory, name: KeptName) -> KeptFiles:
     files = filter(None, map(FileName.parse, directory.names()))
     vmcore = str(as_it_came(file for file in files if file.dump == name))
     naming = Names if name.host else SavecoreNames
     number = name.number
     info = naming(name.host, "").of("info", number)
     lines = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").splitlines()
-    match = _FROM.fullmatch(lines[0]) if lines else None
-    address = (match[1] or match[2]) if match else name.host
+    address = (info_origin(lines[0]) if lines else "") or name.host
     names = naming(name.host or address, address)
     map_ = f"{vmcore}.map" if directory.stat(f"{vmcore}.map") is not None else None
     status = directory.stat(vmcore)
-    kept = KeptDump(
-        directory, names, number, vmcore, None, status.st_size if status else 0, map_,
-        _read(directory, names.of("kdh", number), HEADER_SIZE),
-        _read(directory, names.of("key", number), MAX_KEY_SIZE),
-        Verdict.from_line(lines[-1]) if lines else None,
-        info_values("\n".join(lines)),
-    )  # fmt: skip
-    kept.present = _present(kept)
-    return kept
+    size = status.st_size if status else 0
+    missing, end = _mapped(directory, map_)
+    kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
+    links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
+    account = account_of(
+        size=min(size, end) if map_ is not None else size,
+        missing=missing,
+        end=end if map_ is not None else size,
+        kdh=kdh,
+        key=_read(directory, names.of("key", number), MAX_KEY_SIZE),
+        finished=info in links,
+    )
+    told = Verdict.from_line(lines[-1]) if lines else None
+    values = info_values("\n".join(lines))
+    netdumpds = not kdh and "Architecture" in values
+    noted = told is not None and told.kind in (Kind.COMPLETE, Kind.UNKNOWN)
+    known = noted and not netdumpds and not vmcore.endswith(PART)
+    account.holes_known = map_ is not None or known
+    return KeptFiles(directory, names, number, vmcore, map_, told, values, account)
 
 
-def _present(kept: KeptDump) -> Extents | None:
-    """Which bytes of a vmcore are here; None if nothing tells. Brings ``size`` up to date."""
-    here = Extents()
-    if kept.map is not None:
-        text = _read(kept.directory, kept.map, _MAX_MAPFILE).decode(errors="replace")
-        missing, end = parse_mapfile(text)
-        position = 0
-        for start, stop in [*missing, (end, end)]:
-            here.add(position, min(start, kept.size))  # a file that was cut has no more
-            position = stop
-        kept.size = end
-        return here
-    netdumpds = not kept.kdh and "Architecture" in kept.values
-    verdict = kept.verdict
-    noted = verdict is not None and verdict.kind in (Kind.COMPLETE, Kind.UNKNOWN)
-    if kept.vmcore.endswith(PART) or netdumpds or not noted:
-        return None
-    here.add(0, kept.size)
-    return here
+def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int]:
+    """What a mapfile says is missing, and how long the vmcore is to be."""
+    if map_ is None:
+        return [], 0
+    return parse_mapfile(_read(directory, map_, _MAX_MAPFILE).decode(errors="replace"))
 
 
 def _read(directory: Directory, name: str, limit: int) -> bytes:

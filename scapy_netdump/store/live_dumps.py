@@ -26,10 +26,10 @@ from ..errors import StoreError
 from ..formats import VMCORE
 from ..kerneldump.header import DumpHeader
 from ..text import printable
-from ..wire import Buffer, header
+from ..wire import HEADER_SIZE, Buffer
 from .abandoned import mark_abandoned
 from .directory import Directory
-from .dump_files import DumpFiles, reserve
+from .dump_files import DumpFiles, reserve, write_message
 from .hosts import file_host
 from .naming import Published
 from .retention import FreeSpace, prune
@@ -203,14 +203,11 @@ class LiveDump:
 
     def keep_other(self, kind: int, offset: int, data: Buffer) -> None:
         """Store a second version of bytes as the message that it came in, without its number."""
-        message = header(kind, 0, offset, len(data)) + bytes(data)
         with self._store_error("written"):
             if self._other is None:
                 self._other = self._files.create_other()
-            self._space.take(len(message))
-            view = memoryview(message)
-            while view:
-                view = view[os.write(self._other, view) :]
+            self._space.take(HEADER_SIZE + len(data))
+            write_message(self._other, kind, offset, data)
 
     def update(self, account: Account, verdict: Verdict) -> None:
         """Make the info file say what is known: ``verdict``, and how much is here."""

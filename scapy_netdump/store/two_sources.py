@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Two sources of what may be one dump: the kept files of one, and a file staged beside them.
-
-Imports the package's core and its neighbours.
-"""
+"""Two sources of what may be one dump: the kept files of one, and a file staged beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ..core.account import Account
 from ..core.extents import Extents, Marks, Range, pieces
 from ..core.observing.batch import Bytes
 from .dump_files import vmcore_suffix
-from .kept_dumps import KeptDump, UnreadableError
+from .kept_dumps import KeptFiles, UnreadableError
 
 
 class TwoSources:
@@ -24,7 +21,7 @@ class TwoSources:
     the same directory. To be used in ``with``: ``old`` and ``new`` are descriptors.
     ``differing`` are bytes that both have and that are not the same."""
 
-    def __init__(self, kept: KeptDump, part: str, fresh: Account) -> None:
+    def __init__(self, kept: KeptFiles, part: str, fresh: Account) -> None:
         """UnreadableError if a file cannot be opened."""
         self.kept = kept
         self.fresh = fresh
@@ -47,10 +44,8 @@ class TwoSources:
     def both(self) -> Iterator[Range]:
         """The ranges that both may have, in pieces."""
         for start, end in self.fresh.vmcore.present(0, self.length):
-            held = self.kept.present
-            common = [(start, end)] if held is None else list(held.present(start, end))
-            for common_start, common_end in common:
-                yield from pieces(common_start, common_end)
+            for common in self.kept.account.vmcore.present(start, end):
+                yield from pieces(*common)
 
     def read(self, start: int, end: int) -> tuple[Bytes, Bytes]:
         """What the kept one has in a range, and the fresh one; zeros beyond an end."""
@@ -59,16 +54,13 @@ class TwoSources:
         return old, new
 
     def merged(self, present: Extents) -> Account:
-        """What both know of the dump."""
-        fresh = self.fresh
-        account = self.kept.account(present)
-        account.finished |= fresh.finished
-        account.path = fresh.path
-        if fresh.sound_header is not None or len(fresh.kdh) > len(self.kept.kdh):
-            account.headers = fresh.headers
-        if len(bytes(fresh.key)) > len(self.kept.key):
-            account.key = fresh.key
-        account.announce(fresh.bytes_expected)
+        """What both know of the dump of whose vmcore these bytes are here."""
+        account = Account()
+        account.absorb(self.kept.account)
+        account.absorb(self.fresh)
+        account.conflicts.update(self.differing)
+        for start, end in present:
+            account.vmcore.add(start, end)
         return account
 
     def name(self, account: Account) -> str:

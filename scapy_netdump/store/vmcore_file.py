@@ -54,7 +54,7 @@ def write_pieces(descriptor: int, pieces: Pieces, offset: int) -> None:
 
 
 class VmcoreFile:
-    """The storage of an observed vmcore (core/storage.py): the file ``name``.
+    """The storage of an observed vmcore (core/observing/batch.py): the file ``name``.
 
     The file comes into being with its first byte: a dump without data leaves none.
     """
@@ -81,6 +81,8 @@ class VmcoreFile:
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes of ``[start, end)``; zeros where nothing was stored."""
+        if not self._created:
+            return bytes(end - start)
         self._writer.drain()
         descriptor = self._descriptor()
         return os.pread(descriptor, end - start, start).ljust(end - start, b"\0")
@@ -89,6 +91,19 @@ class VmcoreFile:
         """Nothing more is coming; ``extents`` is all that was stored."""
         if self._created:
             self._writer.add(lambda: self._give_back(extents))
+
+    def rename(self, name: str) -> None:
+        """Call the file otherwise, if there is one; when all that was added is written."""
+        self._writer.forget(self._directory, self._name)
+        if self._created and name != self._name:
+            self._directory.rename(self._name, name)
+        self._name = name
+
+    def remove(self) -> None:
+        """Remove the file, if there is one; when all that was added is written."""
+        self._writer.forget(self._directory, self._name)
+        self._directory.unlink(self._name)
+        self._created = False
 
     def _write(self, pieces: Pieces, offset: int, _owner: Bytes) -> None:
         """``_owner`` is held so that the memory which the pieces point into stays."""

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Jobs on files, done in a thread of their own while the next part of a capture is read.
-
-Imports the standard library, its neighbour directory.py and the package's errors.
-"""
+"""Jobs on files, done in a thread of their own while the next part of a capture is read."""
 
 from __future__ import annotations
 
@@ -81,6 +78,12 @@ class Writer:
             descriptor = directory.open_file(name, os.O_RDWR)
         self._descriptors[directory, name] = descriptor
         return descriptor
+
+    def forget(self, directory: Directory, name: str) -> None:
+        """Close a file that is to go, or to be called otherwise; between ``drain`` and the next."""
+        descriptor = self._descriptors.pop((directory, name), None)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _submit(self) -> threading.Event:
         done = threading.Event()

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import struct
+import time
+
 from helpers.dumps import Minidump, elf_core
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +63,22 @@ def test_the_lost_pages_are_those_with_holes(lost):
     found = surveyed(missing)
     pages = [page for start, end in found.lost_memory for page in range(start, end, 4096)]
     assert pages == [PRESENT[number] * 4096 for number in sorted(lost)]
+
+
+def test_the_size_of_what_is_lost_takes_no_time() -> None:
+    """An ELF core that claims a segment of a pebibyte, and memory in 65,536 ranges."""
+    began = time.monotonic()
+    head = elf_core("<", 64, 62, [(0, b"")])
+    segment = struct.pack("<IIQQQQQQ", 1, 7, 4096, 0, 0, 1 << 50, 1 << 50, 4096)
+    head = head[:64] + segment + head[64 + len(segment) :]
+    found = survey(Held(head, 1 << 50, [(4096, 1 << 50)]), contents_of(head, 1 << 50))
+    assert found.lost_memory == [(0, (1 << 50) - 4096)]
+    pages = range(0, 1 << 17, 2)
+    memory = [(page << 12, page + 1 << 12) for page in pages]
+    sample = Minidump("amd64", 3, list(pages), memory=memory)
+    data = b"".join(sample.parts())
+    size = len(data) + (len(pages) << 12)
+    content = Held(data, size, [(len(data), size)])
+    found = survey(content, contents_of(head_of(content), size))
+    assert len(found.lost_memory) == len(pages)
+    assert time.monotonic() - began < 5

@@ -18,7 +18,7 @@ from test_recover import CLEAN_SHA256, ENCRYPTED, ENCRYPTED_SHA256, sha256, writ
 from scapy_netdump.cli.main import main
 from scapy_netdump.client.prepare import Preparation, prepared
 from scapy_netdump.core.extents import Extents
-from scapy_netdump.kerneldump.header import DumpHeader
+from scapy_netdump.kerneldump.header import ZSTD_MAGIC, DumpHeader
 from scapy_netdump.kerneldump.info import info_values, savecore_info_text
 from scapy_netdump.store.mapfile import parse_mapfile
 
@@ -184,11 +184,11 @@ def test_a_dump_that_is_not_compressed_as_it_says_is_one_line(
 # savecore(8)'s names
 
 
-def savecore(tmp_path: Path, **fields: int) -> set[str]:
+def savecore(tmp_path: Path, data: bytes = DATA, **fields: int) -> set[str]:
     """The names that a dump brings to a directory."""
     crash = tmp_path / "crash"
     before = {path.name for path in crash.iterdir()} if crash.exists() else set()
-    capture = write(tmp_path, pcap(Dump(vmcore=DATA, kdh=header(len(DATA), **fields)).traffic()))
+    capture = write(tmp_path, pcap(Dump(vmcore=data, kdh=header(len(data), **fields)).traffic()))
     assert recover(capture, "--savecore-names", "-o", crash) == 0
     return {path.name for path in crash.iterdir()} - before
 
@@ -202,7 +202,7 @@ def test_names_and_numbers_are_savecores(tmp_path: Path) -> None:
     assert savecore(tmp_path, dumptime=1) == {"info.5", "kdh.5", "vmcore.5"}
     assert (crash / "bounds").read_text() == "6\n"
     assert os.readlink(crash / "vmcore.last") == "vmcore.5"
-    added = savecore(tmp_path, dumptime=2, compression=2)
+    added = savecore(tmp_path, ZSTD_MAGIC + DATA, dumptime=2, compression=2)
     assert added == {"info.6", "kdh.6", "vmcore.6.zst", "vmcore.last.zst"}
     assert not (crash / "vmcore.last").exists()
     (crash / "bounds").write_text("1030\n")

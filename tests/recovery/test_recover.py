@@ -88,7 +88,7 @@ def test_both_whole_captures_of_the_kernel_yield_the_true_vmcore(
     assert dump.complete
     assert dump.transfer.finished
     assert dump.missing == []
-    assert dump.bytes_received == dump.bytes_expected == 3_145_728
+    assert dump.account.bytes_received == dump.account.bytes_expected == 3_145_728
     assert dump.transfer.conflicting_bytes == 0
     assert sha256(dump.files.vmcore) == CLEAN_SHA256
 
@@ -192,7 +192,7 @@ def test_what_a_snap_length_cut_off_is_missing_to_the_byte_and_counted(tmp_path:
             start = int.from_bytes(seen.payload[8:16], "big")
             arrived.add(start, start + len(seen.kept) - 24)
     assert dump.missing == list(arrived.missing(0, len(VMCORE)))
-    assert dump.bytes_received == arrived.total < len(VMCORE)
+    assert dump.account.bytes_received == arrived.total < len(VMCORE)
     assert not recovery.complete
     cut = sum(len(seen.kept) < len(seen.payload) for seen in traffic)
     assert f"{cut} messages cut short by a snap length" in recovery.notes
@@ -210,7 +210,7 @@ def test_a_capture_cut_at_any_byte_yields_what_came_before(kind: str, tmp_path: 
         with Recoverer(None) as recoverer:
             recoverer.read(write(tmp_path, data[:cut]))
             recovery = recoverer.finish()
-        received = sum(one.bytes_received for one in recovery.dumps)
+        received = sum(one.account.bytes_received for one in recovery.dumps)
         assert received >= before
         before = received
         assert not recovery.complete or received == 100
@@ -343,7 +343,7 @@ def test_damage_anywhere_in_a_compressed_or_plain_capture_never_raises(
     path = write(tmp_path, bytes(spoilt))
     with contextlib.suppress(CaptureError):  # the first bytes were hit
         for dump in recover([path], tmp_path / "crash").dumps:
-            assert dump.bytes_received <= max(20_000, dump.bytes_expected)
+            assert dump.account.bytes_received <= max(20_000, dump.account.bytes_expected)
 
 
 PEAK_PROGRAM = """

@@ -13,7 +13,7 @@ from random import Random
 from unittest.mock import patch
 
 import pytest
-from helpers.traffic import Datagram, Dump, header, lose, pcap
+from helpers.traffic import Datagram, Dump, header, key_blob, lose, pcap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_recover import CLEAN, CLEAN_SHA256, CLIENT_SIDE, SERVER_SIDE, sha256, the_only, write
@@ -22,6 +22,7 @@ from scapy_netdump.cli.main import main
 from scapy_netdump.core.account import Account
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.core.observing.disputes import Prefer
+from scapy_netdump.core.verdict import Kind
 from scapy_netdump.formats import VMCORE
 from scapy_netdump.kerneldump.info import info_text
 from scapy_netdump.recovery.recoverer import Recoverer, Recovery
@@ -34,6 +35,8 @@ from scapy_netdump.store.mapfile import mapfile_text, parse_mapfile
 HOST = "10.99.0.2"
 DATA = Random(5).randbytes(60_000)
 KDH = header(len(DATA))
+KEY = key_blob(Random(6))
+ZSTD = b"\x28\xb5\x2f\xfd"
 WHOLE = Dump(vmcore=DATA, kdh=KDH)
 
 
@@ -167,7 +170,7 @@ def test_one_after_the_other_is_the_same_as_all_at_once(
                 start = int.from_bytes(seen.payload[8:16], "big")
                 union.add(start, start + len(seen.payload) - 24)
         dump = the_only(recovery)
-        assert dump.missing == list(union.missing(0, dump.bytes_expected))
+        assert dump.missing == list(union.missing(0, dump.account.bytes_expected))
     at_once = the_only(recover(tmp_path / "all", *parts))
     assert (dump.missing, dump.complete) == (at_once.missing, at_once.complete)
     assert dump.files.vmcore is not None
@@ -308,8 +311,7 @@ def netdumpds(directory: Path, panic: str = "page fault") -> Path:
     """What netdumpd calls complete, with a hole of zeros."""
     directory.mkdir()
     account = Account()
-    account.kdh.put(0, header(len(DATA), panicstring=panic.encode()))
-    account.kdh.extents.add(0, 512)
+    account.headers.take(0, header(len(DATA), panicstring=panic.encode()))
     text = info_text("crashbox", HOST, account.header, "Dump complete")
     (directory / "info.crashbox.0").write_text(text)
     vmcore = directory / "vmcore.crashbox.0"
@@ -330,7 +332,10 @@ def test_netdumpds_info_tells_another_dump(tmp_path: Path) -> None:
     crash = netdumpds(tmp_path / "crash", "double fault")
     before = contents(crash)
     recovery = recover(crash, WHOLE.traffic(), into=True)
-    assert "Panic String is double fault there, page fault here" in recovery.problems[0]
+    assert (
+        "another dump: Panic String is double fault first, page fault second"
+        in recovery.problems[0]
+    )
     assert contents(crash) == before
 
 
@@ -411,7 +416,7 @@ def test_a_decrypted_copy_is_not_filled_with_encrypted_bytes(tmp_path: Path) -> 
         ({}, b"", f"vmcore.{HOST}.0"),
         ({"compression": 2}, b"", f"vmcore.{HOST}.0.zst"),
         ({"dumpkeysize": 64}, b"", f"vmcore_encrypted.{HOST}.0"),
-        ({"dumpkeysize": 64, "compression": 1}, b"k" * 64, f"vmcore_encrypted.{HOST}.0.gz"),
+        ({"dumpkeysize": 64, "compression": 1}, KEY, f"vmcore_encrypted.{HOST}.0.gz"),
     ],
 )
 @pytest.mark.parametrize("whole", [False, True])
@@ -420,13 +425,15 @@ def test_a_header_that_comes_later_names_the_vmcore(
 ) -> None:
     crash, size = tmp_path / "crash", len(DATA) - 100
     size -= 0 if fields.get("compression") else -100
-    early = Dump(vmcore=DATA[:30_000], finished=False).traffic()
-    assert the_only(recover(crash, early)).status.startswith("Dump incomplete: ends without")
-    late = Dump(vmcore=DATA, kdh=header(size, **fields), key=key).traffic()
+    data = ZSTD + DATA[4:] if fields == {"compression": 2} else DATA
+    early = Dump(vmcore=data[:30_000], finished=False).traffic()
+    kind = Kind.UNKNOWN if data is DATA else Kind.INCOMPLETE
+    assert the_only(recover(crash, early)).verdict.kind is kind
+    late = Dump(vmcore=data, kdh=header(size, **fields), key=key).traffic()
     dump = the_only(recover(crash, late if whole else without(late, (50_000, 52_000))))
     assert dump.transfer.filled_bytes is not None
     assert dump.files.vmcore == crash / name
-    assert dump.complete is whole
+    assert dump.complete is (whole and bool(key) >= ("dumpkeysize" in fields))
     content, missing, _ = state(crash, name)
     assert len(content) == size
     assert (missing is None) is whole
@@ -462,7 +469,8 @@ def test_what_differs_between_file_and_capture_is_told_and_kept_as_asked(
     wanted = DATA if prefer is not Prefer.LAST else bytes(other)
     content = (tmp_path / "crash" / f"vmcore.{HOST}.0").read_bytes()
     assert content[:20_000] == wanted[:20_000]
-    assert dump.complete
+    assert str(dump.verdict) == "Dump contradicted: 10 bytes came with different values"
+    assert state(tmp_path / "crash", f"vmcore.{HOST}.0")[1:] == (None, str(dump.verdict))
 
 
 @pytest.mark.parametrize(("prefer", "kept"), [("first", 0), ("last", 1), ("acked", 1)])
@@ -474,7 +482,7 @@ def test_of_two_captures_the_preferred_one_is_kept(
         write(tmp_path, pcap(Dump(vmcore=data, kdh=KDH, acked=acked).traffic()), f"{acked}.pcap")
         for data, acked in ((other, False), (DATA, True))
     ]
-    assert main(["recover", *captures, "-o", str(tmp_path), "--prefer", prefer]) == 0
+    assert main(["recover", *captures, "-o", str(tmp_path), "--prefer", prefer]) == 3
     assert (tmp_path / f"vmcore.{HOST}.0").read_bytes() == (other, DATA)[kept]
     assert "4 bytes came with different values" in capsys.readouterr().out
 
@@ -531,7 +539,7 @@ def merges() -> Iterator[tuple[str, Callable[[Path], object], list[Datagram], by
     # bytes far behind the end: the file grows over a hole before it has them all
     behind = without(WHOLE.traffic(), (31_000, 50_000))
     yield "grows", lambda crash: recover(crash, ends), behind, KDH
-    renamed = Dump(vmcore=DATA, kdh=late).traffic()
+    renamed = Dump(vmcore=DATA, kdh=late, key=KEY).traffic()
     yield "renamed", lambda crash: recover(crash, ends), renamed, late
     yield "netdumpd's", netdumpds_part, without(WHOLE.traffic(), (52_000, 54_000)), KDH
 
@@ -556,7 +564,8 @@ def test_killed_at_any_moment_the_files_claim_no_more_than_they_have(
         for name in encrypted:
             content, missing, _ = state(crash, name)
             assert missing == [] or content == DATA
-        again = recover(crash, Dump(vmcore=DATA, kdh=kdh).traffic(), into=into)
+        key = b"" if kdh == KDH else KEY
+        again = recover(crash, Dump(vmcore=DATA, kdh=kdh, key=key).traffic(), into=into)
         check_claims(crash)
         assert the_only(again).complete
         shutil.rmtree(crash)

@@ -17,7 +17,7 @@ from helpers.places import PCAPS
 from scapy.all import rdpcap, sniff
 
 from scapy_netdump import Netdump, NetdumpSession, formats
-from scapy_netdump.dump.dump import Dump as OpenedDump
+from scapy_netdump.dump.dump import Dump
 from scapy_netdump.recovery.recoverer import recover
 
 sys.path.append(str(PCAPS))
@@ -113,7 +113,7 @@ TRUTHS: dict[str, list[Truth]] = {
     ],
     "fragments.pcap": [LARGER],
     "coalesced.pcap": [LARGER],
-    "conflict.pcap": [Truth(conflicting_bytes=samples.DAMAGED_BYTES)],
+    "conflict.pcap": [Truth(complete=False, conflicting_bytes=samples.DAMAGED_BYTES)],
     "path.pcap": [Truth(path="lab/rack-7")],
     "zstd.pcap": [Truth(vmcore=samples.COMPRESSED_CRASH, file="vmcore.192.0.2.2.0.zst")],
     "client-port.pcap": [Truth(client_port=61024)],
@@ -135,18 +135,20 @@ def with_holes(vmcore: bytes, missing: Sequence[tuple[int, int]]) -> bytes:
     return bytes(holed)
 
 
-def found(dump: OpenedDump) -> dict[str, object]:
+def found(dump: Dump) -> dict[str, object]:
     """A recovered dump in the terms of Truth, its file read back."""
-    names = ("client", "client_port", "server", "path", "heralded", "finished", "complete")
+    assert dump.transfer is not None
+    names = ("client", "client_port", "server", "path", "heralded", "finished")
     assert dump.files.vmcore is not None
-    told = dump.as_dict()
     return {
-        **{name: told[name] for name in (*names, "missing", "conflicting_bytes")},
-        "bytes_expected": dump.bytes_expected,
+        **{name: getattr(dump.transfer, name) for name in (*names, "conflicting_bytes")},
+        "complete": dump.complete,
+        "missing": dump.missing,
+        "bytes_expected": dump.account.bytes_expected,
         "strings": dump.kdh and (dump.kdh.hostname, dump.kdh.panicstring),
         "file": dump.files.vmcore.name,
         "sha256": sha256(
-            dump.files.vmcore.read_bytes().ljust(dump.bytes_expected, b"\0")
+            dump.files.vmcore.read_bytes().ljust(dump.account.bytes_expected, b"\0")
         ).hexdigest(),
     }
 

@@ -147,6 +147,16 @@ class ObservedDump:
             agreeing, differing = agreeing + counts[0], differing + counts[1]
         return agreeing, differing
 
+    def sent_elsewhere(self, seqno: int, start: int) -> bool:
+        """Whether a message of this number, sent lately, was for another place than one that lies
+        before the end of what was sent."""
+        known = self._files[formats.VMCORE].place_of(seqno)
+        return known not in (None, start) and start < self.account.end
+
+    def misplaced(self, other: ObservedDump) -> int:
+        """How many messages of two sightings have one number, and are for different places."""
+        return self._files[formats.VMCORE].misplaced(other._files[formats.VMCORE])
+
     def count_here(self, messages: Messages) -> int:
         """How many of some VMCORE messages bring nothing new."""
         ranges = zip(messages.start.tolist(), messages.end.tolist(), strict=True)

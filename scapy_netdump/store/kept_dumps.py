@@ -83,7 +83,13 @@ class KeptFiles:
 
 
 def account_of(
-    *, size: int, missing: Sequence[Range], end: int, kdh: bytes, key: bytes, finished: bool
+    *,
+    size: int,
+    missing: Sequence[Range],
+    end: int,
+    kdh: bytes = b"",
+    key: bytes = b"",
+    finished: bool = False,
 ) -> Account:
     """The account of a dump in files: a vmcore of ``size`` bytes of which those in ``missing`` are
     not here, and which is to have ``end`` bytes, as far as a mapfile tells."""

@@ -3,8 +3,6 @@
 
     python -m scapy_netdump.generate            writes what is stale
     python -m scapy_netdump.generate --check    exits 1 and says what is stale
-
-Imports Scapy; nothing imports this module but its test.
 """
 
 import argparse

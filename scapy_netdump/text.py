@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hostile values as harmless text. Standard library only.
+"""Hostile values as harmless text.
 
 What a dump says about itself was written by whoever sent it; it reaches terminals and
 line-oriented files only through these functions.

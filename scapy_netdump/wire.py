@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The bulk codec: datagrams to messages and acks and back, without a Scapy packet for each.
-
-Imports the standard library and the formats that are generated from the Scapy layers.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unpacking gzip and zstd piece by piece. Imports zlib, and zstandard when it is needed.
+"""Unpacking gzip and zstd piece by piece.
 
 A few kilobytes may unpack to gigabytes, so each step is bounded by what comes out of it.
 """

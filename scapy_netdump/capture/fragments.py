@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Putting IP fragments together, in bounded memory. Imports core.extents.
+"""Putting IP fragments together, in bounded memory.
 
 The FreeBSD kernel client never fragments (it sets DF, and id 0); other clients may.
 """

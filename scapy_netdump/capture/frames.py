@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Captured frames as columns. Imports numpy and the core's column types."""
+"""Captured frames as columns."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From an IP header to the UDP payload. Imports the fragment buffer and the frame type.
+"""From an IP header to the UDP payload.
 
 This is the careful path, one packet at a time; the layouts are those of RFC 791 (IPv4),
 RFC 8200 (IPv6), RFC 4302 (AH) and RFC 768 (UDP). Checksums are never verified: hosts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the IP header is in a frame of each link layer. Imports only the standard library.
+"""Where the IP header is in a frame of each link layer.
 
 The numbers are the LINKTYPE_ values of the registry at tcpdump.org/linktypes.html,
 as pcap and pcapng files carry them; the header formats are the ones it describes.

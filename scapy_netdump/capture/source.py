@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the bytes of a capture come from. Imports the unpacking and the standard library.
+"""Where the bytes of a capture come from.
 
 A file, a pipe or standard input; plain, gzip or zstd, told apart by content. Plain bytes
 are read straight into the caller's buffer. Compressed ones are unpacked by a thread that

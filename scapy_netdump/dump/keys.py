@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""RSA keys and ciphers of encrypted dumps: the one module that imports cryptography.
+"""RSA keys and ciphers of encrypted dumps, computed by the package cryptography, an extra.
 
 Load it only when there is something to encrypt or decrypt: the package is an extra.
 """

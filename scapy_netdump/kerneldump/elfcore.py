@@ -2,7 +2,7 @@
 """A full dump of memory: an ELF core file with a segment for each range of physical memory.
 
 What the kernel writes with minidumps off (sys/kern/kern_dump.c); the format is that of
-elf(5). Imports the package's errors and its neighbours.
+elf(5).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The header of a minidump, struct minidumphdr of each architecture, and the file behind it.
 
-Facts from sys/*/include/minidump.h and lib/libkvm/kvm_*.h of FreeBSD 11 to 15. Imports the
-package's errors only.
+Facts from sys/*/include/minidump.h and lib/libkvm/kvm_*.h of FreeBSD 11 to 15.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """The kernel's message buffer: what the console showed, in a ring.
 
 struct msgbuf (sys/sys/msgbuf.h) stands right behind the ring and tells where it begins
-(msgbufinit in sys/kern/subr_msgbuf.c). Imports its neighbours.
+(msgbufinit in sys/kern/subr_msgbuf.c).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """Which physical page stands where in a minidump: its bitmap has a bit for each page of memory.
 
 The pages follow each other in the file in the order of the bits that are set
-(_kvm_pt_init in lib/libkvm/kvm_private.c). Imports numpy and its neighbours.
+(_kvm_pt_init in lib/libkvm/kvm_private.c).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The parts that a dump file consists of, and how much of each is there.
-
-Imports only the standard library.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A textdump: a ustar archive of text files that the kernel writes block by block from its
-end backwards (textdump(4), sys/ddb/db_textdump.c). Imports nothing.
+end backwards (textdump(4), sys/ddb/db_textdump.c).
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 """Scapy layers of FreeBSD netdump(4): the one definition of every protocol field.
 
 Everything else that knows a field (formats.py for the bulk codec, the README's field
-tables) is generated from these modules by generate.py. They import Scapy, the standard
-library, and of this package only what does not depend on the generated formats.
+tables) is generated from these modules by generate.py.
 
     >>> IP(dst="192.0.2.1")/UDP()/Netdump(seqno=1)/NetdumpHerald(path="lab")
     >>> IP(dst="192.0.2.1")/UDP(dport=41885)/Netdump(seqno=2, offset=0)/b"..."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What happened when, in a bounded number of bins. Imports numpy.
+"""What happened when, in a bounded number of bins.
 
 The bins' width doubles whenever they run out, so that a transfer of milliseconds and one of
 days cost the same. All numbers are integers: sums stay exact, however often bins are joined.

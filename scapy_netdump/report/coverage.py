@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How much of each part of a file is missing, in a bounded number of cells. Imports numpy."""
+"""How much of each part of a file is missing, in a bounded number of cells."""
 
 from __future__ import annotations
 

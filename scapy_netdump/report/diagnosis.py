@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Why a dump took as long as it did, in a sentence. Imports its neighbours.
+"""Why a dump took as long as it did, in a sentence.
 
 The largest share of the time tells. Nothing is said that the capture does not show: where it
 was taken is not known, so that a slow server and a slow way to it are one.

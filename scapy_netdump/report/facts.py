@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The numbers of a timeline as rows of a table. Imports its neighbours."""
+"""The numbers of a timeline as rows of a table."""
 
 from __future__ import annotations
 

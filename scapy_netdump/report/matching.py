@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which ack answers which message, and which messages were sent again. Imports numpy.
+"""Which ack answers which message, and which messages were sent again.
 
 One slot for each of the last sequence numbers, so that the memory is bounded. A batch is
 sorted by slot; within a slot the latest message says what the events behind it are about.

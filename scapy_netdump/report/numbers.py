@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Numbers with units, as people read them. Standard library and numpy."""
+"""Numbers with units, as people read them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The page of a report: one HTML file that refers to nothing outside. Standard library only.
+"""The page of a report: one HTML file that refers to nothing outside.
 
 Whatever was on the network is text here: made visible first, then escaped.
 """

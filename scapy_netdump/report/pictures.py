@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pictures of a report, as PNG: the one module that imports matplotlib, which is an extra.
+"""The pictures of a report, as PNG, drawn by matplotlib, which is an extra.
 
 However long a dump is, a picture is drawn from at most a few thousand numbers. The colours are
 those of Okabe and Ito, which people with any kind of colour vision can tell apart.

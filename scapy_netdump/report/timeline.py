@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How one dump went, as one capture shows it: totals, and numbers over time. Imports numpy.
+"""How one dump went, as one capture shows it: totals, and numbers over time.
 
 Every moment from the HERALD to the last event is counted as one phase: what the client was
 doing is told by what came next. All is done with the columns of a batch at once, and comes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Helpers for interactive Scapy. Imports Scapy and the layers.
+"""Helpers for interactive Scapy.
 
 >>> sniff(offline="panic.pcapng", session=NetdumpSession).summary()
 >>> sniff(offline="panic.pcapng", session=NetdumpSession(IPSession))    # fragments too

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump server as an answering machine, to look at and to change. Imports Scapy and the layers.
+"""A dump server as an answering machine, to look at and to change.
 
 >>> netdumpd("/var/crash")                                 # until Ctrl-C
 >>> server = netdumpd("/var/crash", bg=True); ...; server.stop()

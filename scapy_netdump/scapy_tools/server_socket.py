@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where a Scapy dump server hears messages: UDP sockets of the system, or frames.
 
-Either is one Scapy socket. Imports Scapy and the layers.
+Either is one Scapy socket.
 """
 
 from __future__ import annotations

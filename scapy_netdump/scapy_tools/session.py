@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Dissecting traffic of netdump on any port. Imports Scapy and the layers.
+"""Dissecting traffic of netdump on any port.
 
 >>> sniff(offline="panic.pcapng", session=NetdumpSession).summary()
 >>> sniff(offline="panic.pcapng", session=NetdumpSession(IPSession))    # fragments too

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Scapy socket to a netdump server, for which nobody needs root. Imports Scapy and the layers.
+"""A Scapy socket to a netdump server, for which nobody needs root.
 
 >>> s = NetdumpSocket("192.0.2.1")
 >>> ack = s.sr1(Netdump(seqno=1) / NetdumpHerald(path="lab"), timeout=1)

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The files of dumps that are being received: each byte is in its file before it is acked.
 
-These are the Sinks and the Sink of core/sinks.py. Names and contents are those of
+These are the Sinks and the Sink of core/receiving/sinks.py. Names and contents are those of
 recovered dumps (dump_files.py). Pieces of datagrams go to the file with one pwritev(2) and
 stay in no buffer of this process: kill it, and the file has all that was acked.
 
 A server that was killed leaves ``vmcore.HOST.N.part`` and an info file that says "being
 received". The next one that uses the directory says there that this came to an end; which
 bytes of the ``.part`` are holes died with the process, so that it keeps its name and its
-number, and nothing calls it whole. Imports the package's core and its neighbours, no numpy.
+number, and nothing calls it whole.
 """
 
 from __future__ import annotations

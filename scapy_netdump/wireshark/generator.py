@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes the Wireshark dissector: what the layers know of fields, and the template's behaviour.
 
-Imports Scapy, the layers, and limits of the core. Nothing imports this module but
-generate.py: the outcome, fbsd_netdump.lua, is checked in.
+The outcome, fbsd_netdump.lua, is checked in.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Puts the dissector and the profile where Wireshark looks for them. Standard library only."""
+"""Puts the dissector and the profile where Wireshark looks for them."""
 
 from __future__ import annotations
 

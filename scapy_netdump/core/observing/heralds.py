@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""HERALDs whose dumps have not begun yet. Imports only its neighbours."""
+"""HERALDs whose dumps have not begun yet."""
 
 from __future__ import annotations
 

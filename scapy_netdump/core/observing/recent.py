@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Payloads that were stored lately and still stand in memory. Imports only its neighbours.
+"""Payloads that were stored lately and still stand in memory.
 
 What comes again mostly comes soon. To compare it with the file would mean to wait until
 the file has been written.

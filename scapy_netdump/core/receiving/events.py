@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What happens in a dump server: facts for its log, for programs and for the handler.
 
-Imports the decoder of the dump header. Text in events comes from the network as it is:
+Text in events comes from the network as it is:
 whoever shows it escapes it (text.printable; JSON does by itself).
 """
 

@@ -161,6 +161,7 @@ class _Held:
         if copies and self.bytes <= RESEND_WINDOW:
             return True
         forged = self._odd if self._otherwise == 1 < self.count else 0  # one message is no dump
+        not_a_copy = self._new > 0 and self.apart > LONG_SILENCE
         evidence = Evidence(
             agreeing=self._agreeing,
             differing=self._differing - forged,
@@ -169,7 +170,7 @@ class _Held:
             apart=self.apart,
             finished=dump.account.finished,
             heralded=heralded,
-            begins_again=self.begins(heralded) and (self.count > 1 or going_on),
+            begins_again=self.begins(heralded) and (self.count > 1 or going_on or not_a_copy),
             sent=dump.account.vmcore.end,
             way=Way.SAME,
         )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Derives formats.py, the Wireshark dissector and the README's field tables from the Scapy layers.
 
-    python -m scapy_netdump.generate            writes what is stale
-    python -m scapy_netdump.generate --check    exits 1 and says what is stale
+python -m scapy_netdump.generate            writes what is stale
+python -m scapy_netdump.generate --check    exits 1 and says what is stale
 """
 
 import argparse

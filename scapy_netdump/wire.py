@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The bulk codec: datagrams to messages and acks and back, without a Scapy packet for each.
-"""
+"""The bulk codec: datagrams to messages and acks and back, without a Scapy packet for each."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,64 +1,120 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The vmcores of captures in unnamed temporary files, for whoever does not want to keep them."""
+"""The vmcores of captures in an unnamed temporary file, for whoever does not keep them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ..core.account import Account
+from ..core.extents import Range
 from ..core.observing.batch import Bytes, Ints
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..kerneldump.header import MAGIC_SIZE, compression_number
-from ..store.vmcore_file import pieces_of, write_pieces
+from ..store.vmcore_file import Pieces, pieces_of, write_pieces
 from .content import Content, FileContent, Held
 from .dump import Dump, Unlock
 from .transfer import Transfer
 
+#: Bytes of a vmcore that stand together in the file: a hole in it costs no room on the disk.
+_STRETCH = 1 << 26
+
+
+class Scratches:
+    """Where the vmcores of captures go that are only looked into: all into one unnamed file, as a
+    capture may show more dumps than a process may have files open. It goes with the last reference
+    to any of them."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        """``limit``: bytes kept of each vmcore that can be looked into by them, all if None."""
+        self._limit = limit
+        self._file: FileContent | None = None
+        self._stretches = 0
+
+    def storage_for(self, dump: ObservedDump) -> Scratch:
+        """A dump has appeared in a capture."""
+        return Scratch(dump.account, self, self._limit)
+
+    @property
+    def file(self) -> FileContent:
+        """The file, which comes into being with its first byte. StoreError if there can be none."""
+        if self._file is None:
+            self._file = FileContent.temporary()
+        return self._file
+
+    def stretch(self) -> int:
+        """Where in the file there is room for another stretch of a vmcore."""
+        self._stretches += 1
+        return (self._stretches - 1) * _STRETCH
+
 
 class Scratch:
-    """The storage of an observed vmcore (core/observing/batch.py): an unnamed file, which comes
-    into being with its first byte, and which goes with the last reference to its content.
+    """The storage of an observed vmcore (core/observing/batch.py), in the file of ``scratches``.
 
     With ``limit`` no byte from there on is kept, unless the dump is compressed or encrypted: then
     all are needed to look into it.
     """
 
-    def __init__(self, account: Account, limit: int | None = None) -> None:
+    def __init__(self, account: Account, scratches: Scratches, limit: int | None) -> None:
         self._account = account
+        self._scratches = scratches
         self._limit = limit
-        self._file: FileContent | None = None
+        self._places: dict[int, int] = {}
+        self._length = 0
         self._cut = False
 
     def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
         """Store pieces of ``buffer`` one after the other from ``offset`` on."""
-        if self._is_enough(offset):
-            self._cut = True
+        size = int(lengths.sum())
+        if offset // _STRETCH == (offset + size - 1) // _STRETCH:
+            self._write(pieces_of(buffer, positions, lengths), offset, size)
             return
-        self._file = self._file or FileContent.temporary()
-        try:
-            write_pieces(self._file.descriptor, pieces_of(buffer, positions, lengths), offset)
-        except OSError as error:
-            raise self._file.no_room(error) from None
-        self._file.grow(offset + int(lengths.sum()))
+        pairs = zip(positions.tolist(), lengths.tolist(), strict=True)
+        self.put(offset, b"".join(buffer[at : at + length].tobytes() for at, length in pairs))
 
     def put(self, start: int, data: bytes) -> None:
         """Store ``data`` at ``start``."""
         buffer = np.frombuffer(data, np.uint8)
-        self.write(buffer, np.zeros(1, np.int64), np.array([len(data)]), start)
+        for first, last in _stretches(start, start + len(data)):
+            at, size = np.array([first - start]), np.array([last - first])
+            self._write(pieces_of(buffer, at, size), first, last - first)
 
     def read(self, start: int, end: int) -> bytes | None:
         """The bytes of ``[start, end)``; None if not all of them are kept."""
-        if self._file is None or (self._cut and end > self._file.length):
+        if not self._places or (self._cut and end > self._length):
             return None
-        return self._file.read(start, end - start).ljust(end - start, b"\0")
+        return b"".join(self._read(*part) for part in _stretches(start, end))
 
     @property
     def content(self) -> Content:
         """What is kept of the vmcore."""
-        return self._file or Held(b"", 0)
+        return _Kept(self, self._length) if self._places else Held(b"", 0)
+
+    def _write(self, pieces: Pieces, offset: int, size: int) -> None:
+        """Store pieces within one stretch."""
+        if self._is_enough(offset):
+            self._cut = True
+            return
+        file = self._scratches.file
+        number, within = divmod(offset, _STRETCH)
+        if number not in self._places:
+            self._places[number] = self._scratches.stretch()
+        place = self._places[number] + within
+        try:
+            write_pieces(file.descriptor, pieces, place)
+        except OSError as error:
+            raise file.no_room(error) from None
+        file.grow(place + size)
+        self._length = max(self._length, offset + size)
+
+    def _read(self, start: int, end: int) -> bytes:
+        number, within = divmod(start, _STRETCH)
+        size = end - start
+        if number not in self._places:
+            return bytes(size)
+        return self._scratches.file.read(self._places[number] + within, size).ljust(size, b"\0")
 
     def _is_enough(self, offset: int) -> bool:
         if self._limit is None or offset < self._limit or self._account.encrypted:
@@ -66,16 +122,27 @@ class Scratch:
         return not compression_number(self.read(0, MAGIC_SIZE) or b"")
 
 
-class Scratches:
-    """Where the vmcores of captures go that are only looked into: a Scratch each."""
+class _Kept:
+    """What a Scratch has, as content."""
 
-    def __init__(self, limit: int | None = None) -> None:
-        """``limit``: bytes kept of each vmcore that can be looked into by them, all if None."""
-        self._limit = limit
+    missing: Sequence[Range] = ()
 
-    def storage_for(self, dump: ObservedDump) -> Scratch:
-        """A dump has appeared in a capture."""
-        return Scratch(dump.account, self._limit)
+    def __init__(self, scratch: Scratch, size: int) -> None:
+        self.size = size
+        self._scratch = scratch
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        end = max(offset, min(offset + size, self.size))
+        return self._scratch.read(offset, end) or b""
+
+
+def _stretches(start: int, end: int) -> Iterator[Range]:
+    """A range in parts that do not go from one stretch into the next."""
+    while start < end:
+        stop = min(end, (start // _STRETCH + 1) * _STRETCH)
+        yield start, stop
+        start = stop
 
 
 def opened(

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What kind of dump some bytes are, what it consists of, and what its holes mean.
-"""
+"""What kind of dump some bytes are, what it consists of, and what its holes mean."""
 
 from __future__ import annotations
 

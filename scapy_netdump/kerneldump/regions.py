@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts that a dump file consists of, and how much of each is there.
-"""
+"""The parts that a dump file consists of, and how much of each is there."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Collects what a report shows, while captures are read: looks on as an observer's Watcher.
-"""
+"""Collects what a report shows, while captures are read: looks on as an observer's Watcher."""
 
 from __future__ import annotations
 

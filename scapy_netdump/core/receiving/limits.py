@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a dump server takes from whom: bounds on hostile or broken clients.
-"""
+"""What a dump server takes from whom: bounds on hostile or broken clients."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..dump.dump import Dump
 from ..dump.open import open_files, unlocked_with
-from ..dump.save import PlainCopy, plain_copy
+from ..dump.save import PlainCopy
 from ..errors import NetdumpError, UsageError
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..store.naming import FileName, neighbours
@@ -79,8 +79,7 @@ def run(options: argparse.Namespace) -> int:
     with ProgressLine() as progress, _opened(files, options.private_key) as dump:
         if options.verbose:
             _say_what(files, dump)
-        copy = plain_copy(
-            dump,
+        copy = dump.save_plain(
             files.core,
             unpack=options.decompress,
             force=options.force,

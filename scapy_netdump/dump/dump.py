@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from ..core.account import Account
@@ -14,17 +15,18 @@ from ..core.verdict import Kind, Verdict
 from ..errors import NetdumpError
 from ..kerneldump.contents import Contents, contents_of
 from ..kerneldump.header import MAGIC_SIZE, DumpHeader, compression_number
-from ..kerneldump.info import info_values
+from ..kerneldump.info import info_origin, info_values
 from ..kerneldump.key import DumpKey
 from ..kerneldump.length import own_length
 from ..kerneldump.regions import Region
 from ..kerneldump.textdump import MAX_SIZE
+from ..store.hosts import file_host
 from ..store.naming import SUFFIXES, FileName, Published
 from .cipher import Cipher, Decrypted
 from .compression import unpacked, unpacked_head
 from .console import Console, TextFile, console_of, head_of, text_files
 from .content import Content, ContentFile, Holes, Part, read_around
-from .save import PlainCopy, save
+from .save import PlainCopy, Progress, save, save_plain
 from .survey import Survey, survey
 from .transfer import Transfer
 
@@ -34,6 +36,9 @@ HEAD = 64 << 20
 
 #: What opens the key of a dump. EncryptionError if that cannot be.
 Unlock = Callable[[DumpKey], Cipher]
+
+#: What a host is called of which neither address nor name is known.
+_UNKNOWN = "unknown"
 
 _BADNESS = (Kind.COMPLETE, Kind.UNKNOWN, Kind.INCOMPLETE, Kind.CONTRADICTED)
 
@@ -274,7 +279,49 @@ class Dump:
         """Store the dump as it came in a dump directory, which is made if need be: with the next
         free number of its host, and all files that a recovery writes. StoreError if that fails.
         """
-        return save(self, directory)
+        account, verdict, other = self.account, self.verdict, self.files.other
+        return save(account, verdict, self.content, other, self._origin, Path(directory))
+
+    def save_plain(
+        self,
+        destination: Path,
+        *,
+        unpack: bool = False,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> PlainCopy:
+        """Write the dump to a new file: decrypted if it is encrypted, decompressed if it is
+        compressed and ``unpack`` is set.
+
+        ``force`` replaces a file that is there; ``progress`` is told of the bytes read so far, and
+        of how many. StoreError if it cannot be written, other NetdumpErrors if it cannot be
+        decrypted or unpacked; then no file is left.
+        """
+        content = self.decrypted()
+        return save_plain(
+            content,
+            destination,
+            unpack=unpack and self.compressed(content) != 0,
+            extent=self.extent,
+            force=force,
+            progress=progress,
+        )
+
+    @property
+    def _origin(self) -> tuple[str, str]:
+        """What the dump's host is called in file names, and where the dump came from."""
+        if self.transfer is not None:
+            return file_host(self.transfer.client), self.transfer.client
+        address = info_origin(self.info) or _UNKNOWN
+        path = self.files.vmcore or self.files.info
+        name = FileName.parse(path.resolve().name) if path is not None else None
+        if name is not None and name.host:
+            return name.host, address
+        label = self.header.hostname.partition(".")[0] if self.header is not None else ""
+        try:
+            return file_host(address, label), address
+        except ValueError:
+            return _UNKNOWN, address
 
 
 def _known(content: Content, start: int, end: int) -> bytes | None:

@@ -12,29 +12,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..core.account import Account
 from ..core.extents import Range, pieces
+from ..core.verdict import Verdict
 from ..errors import StoreError
 from ..formats import VMCORE
-from ..kerneldump.info import info_origin
 from ..store.directory import Directory
 from ..store.dump_files import DumpFiles, reserve
-from ..store.hosts import file_host
 from ..store.mapfile import mapfile_text
-from ..store.naming import MAP, FileName, Published
+from ..store.naming import MAP, Published
 from .cipher import WINDOW
 from .compression import Decompressed, Write, decompress
 from .content import Content, FileContent
 
-if TYPE_CHECKING:
-    from .dump import Dump
-
 #: Told of the bytes read so far, and of how many.
 Progress = Callable[[int, int], None]
-
-#: What a host is called of which neither address nor name is known.
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +54,25 @@ class PlainCopy:
         return {name: getattr(self, name) for name in names}
 
 
-def plain_copy(
-    dump: Dump,
+def save_plain(
+    content: Content,
     destination: Path,
     *,
-    unpack: bool = False,
-    force: bool = False,
-    progress: Progress | None = None,
+    unpack: bool,
+    extent: int | None,
+    force: bool,
+    progress: Progress | None,
 ) -> PlainCopy:
-    """Write a dump to a new file ``destination``: decrypted if it is encrypted, decompressed if
-    it is compressed and ``unpack`` is set.
-
-    ``force`` replaces a file that is there. StoreError if it cannot be written, other
-    NetdumpErrors if it cannot be decrypted or unpacked; then no file is left.
-    """
-    content = dump.decrypted()
+    """Write content to a new file: see Dump.save_plain. ``unpack`` decompresses it, to ``extent``
+    bytes if that is known."""
     watched = _Watched(content, progress)
     with _new_file(destination, force) as descriptor:
 
         def write(offset: int, data: bytes) -> None:
             _write(descriptor, data, offset)
 
-        if unpack and dump.compressed(content):
-            result = decompress(watched, destination.name, dump.extent, write)
+        if unpack:
+            result = decompress(watched, destination.name, extent, write)
         else:
             result = _copy(watched, write)
         os.ftruncate(descriptor, _end(result))
@@ -171,14 +161,22 @@ def _write_map(destination: Path, result: Decompressed) -> Path | None:
     return path
 
 
-def save(dump: Dump, directory: str | os.PathLike[str]) -> Published:
-    """Store a dump as it came in a dump directory: see Dump.save."""
-    place = Directory.open(Path(directory), create=True)
+def save(
+    account: Account,
+    verdict: Verdict,
+    content: Content,
+    other: Path | None,
+    origin: tuple[str, str],
+    directory: Path,
+) -> Published:
+    """Store a dump as it came in a dump directory: see Dump.save. ``other`` has other versions of
+    its bytes, ``origin`` is what its host is called in file names, and its address."""
+    place = Directory.open(directory, create=True)
     try:
-        files = reserve(place, *_host_and_address(dump))
+        files = reserve(place, *origin)
         try:
-            _store(dump, files)
-            return files.publish(dump.account, dump.verdict)
+            _store(account, content, other, files)
+            return files.publish(account, verdict)
         except BaseException:
             for name in (files.part, files.other):
                 place.unlink(name)
@@ -190,16 +188,16 @@ def save(dump: Dump, directory: str | os.PathLike[str]) -> Published:
         place.close()
 
 
-def _store(dump: Dump, files: DumpFiles) -> None:
+def _store(account: Account, content: Content, other: Path | None, files: DumpFiles) -> None:
     """Write what is here of the vmcore, and the other versions of its bytes."""
     with _closing(files.create(VMCORE)) as vmcore:
-        for present in dump.account.vmcore.present(0, dump.content.size):
+        for present in account.vmcore.present(0, content.size):
             for start, end in pieces(*present):
-                _write(vmcore, dump.content.read(start, end - start), start)
-    if dump.files.other is not None:
-        with _closing(files.create_other()) as other, FileContent(dump.files.other) as others:
+                _write(vmcore, content.read(start, end - start), start)
+    if other is not None:
+        with _closing(files.create_other()) as copy, FileContent(other) as others:
             for start, end in pieces(0, others.size):
-                _write(other, others.read(start, end - start), start)
+                _write(copy, others.read(start, end - start), start)
 
 
 @contextmanager
@@ -208,19 +206,3 @@ def _closing(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _host_and_address(dump: Dump) -> tuple[str, str]:
-    """What the dump's host is called in file names, and where the dump came from."""
-    if dump.transfer is not None:
-        return file_host(dump.transfer.client), dump.transfer.client
-    address = info_origin(dump.info) or UNKNOWN
-    path = dump.files.vmcore or dump.files.info
-    name = FileName.parse(path.resolve().name) if path is not None else None
-    if name is not None and name.host:
-        return name.host, address
-    label = dump.header.hostname.partition(".")[0] if dump.header is not None else ""
-    try:
-        return file_host(address, label), address
-    except ValueError:
-        return UNKNOWN, address

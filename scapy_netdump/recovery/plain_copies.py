@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ..dump.captures import Progress
 from ..dump.dump import Dump, Unlock
-from ..dump.save import plain_copy
 from ..errors import NetdumpError
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..store.directory import Directory
@@ -49,8 +48,7 @@ class PlainCopies:
         called = str(name._replace(kind="vmcore", suffix=kept))
         continued = dump.transfer is not None and dump.transfer.filled_bytes is not None
         dump.unlock = self.unlock
-        dump.copy = plain_copy(
-            dump,
+        dump.copy = dump.save_plain(
             vmcore.with_name(called),
             unpack=self.unpack,
             force=continued,  # the copy of what was here before

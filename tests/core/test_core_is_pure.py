@@ -154,6 +154,30 @@ def test_imports_point_one_way(source):
     assert not too_high
 
 
+def module_of(source: Path) -> str:
+    names = source.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(("scapy_netdump", *names)).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    modules = {module_of(source): source for source in SOURCES}
+    wanted = {
+        module: {
+            known
+            for name in imports(tree(source), source)
+            for known in (name, name.rpartition(".")[0])
+            if known in modules and known != module
+        }
+        for module, source in modules.items()
+    }
+    wanted = {
+        module: {n for n in names if n != "scapy_netdump"} for module, names in wanted.items()
+    }
+    while free := {module for module, names in wanted.items() if not names & wanted.keys()}:
+        wanted = {module: names for module, names in wanted.items() if module not in free}
+    assert wanted == {}
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=relative)
 def test_nothing_but_the_entry_point_imports_the_command_line(source):
     if part_of(source) != "cli" and relative(source) != "__main__.py":

@@ -25,7 +25,7 @@ from scapy_netdump.dump.compression import Decompressed, decompress
 from scapy_netdump.dump.content import Content, FileContent
 from scapy_netdump.dump.dump import Dump
 from scapy_netdump.dump.keys import DumpCipher
-from scapy_netdump.dump.save import PlainCopy, plain_copy
+from scapy_netdump.dump.save import PlainCopy
 from scapy_netdump.errors import NetdumpError, StoreError
 from scapy_netdump.kerneldump.header import pack_header
 from scapy_netdump.kerneldump.key import DumpKey
@@ -281,7 +281,7 @@ def copied(
     unpack: bool = False,
 ) -> tuple[PlainCopy, bytes]:
     destination = tmp_path / "vmcore.0"
-    copy = plain_copy(dump_of(content, kdh, cipher), destination, unpack=unpack, force=True)
+    copy = dump_of(content, kdh, cipher).save_plain(destination, unpack=unpack, force=True)
     assert copy.path == destination
     assert list(tmp_path.glob("*.part")) == []
     if copy.map is None:
@@ -352,7 +352,7 @@ def test_holes_take_no_blocks_on_disk(tmp_path: Path) -> None:
         file.write(b"x" * 100)
     hole = (4096, (64 << 20) - 4096)
     with FileContent(path, [hole]) as content:
-        plain_copy(dump_of(content, cipher=dump_cipher(1)), tmp_path / "out")
+        dump_of(content, cipher=dump_cipher(1)).save_plain(tmp_path / "out")
     assert (tmp_path / "out").stat().st_size == 64 << 20
     assert (tmp_path / "out").stat().st_blocks * 512 < 1 << 20
 
@@ -389,11 +389,11 @@ def test_an_older_file_is_left_alone_or_replaced_with_its_mapfile(tmp_path: Path
     destination, map_ = tmp_path / "vmcore.0", tmp_path / "vmcore.0.map"
     destination.write_bytes(b"old")
     with pytest.raises(StoreError, match="is there already"):
-        plain_copy(dump_of(Bytes(b"new")), destination)
+        dump_of(Bytes(b"new")).save_plain(destination)
     assert destination.read_bytes() == b"old"
-    plain_copy(dump_of(Bytes(b"damaged", [(0, 1)])), destination, force=True)
+    dump_of(Bytes(b"damaged", [(0, 1)])).save_plain(destination, force=True)
     assert map_.exists()
-    plain_copy(dump_of(Bytes(b"new")), destination, force=True)
+    dump_of(Bytes(b"new")).save_plain(destination, force=True)
     assert destination.read_bytes() == b"new"
     assert sorted(tmp_path.iterdir()) == [destination]
     assert destination.stat().st_mode & 0o777 == 0o600
@@ -408,18 +408,18 @@ class _Failing(Bytes):
 
 def test_nothing_is_left_of_a_copy_that_fails(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="broken disk"):
-        plain_copy(dump_of(_Failing(bytes(3 << 20))), tmp_path / "out")
+        dump_of(_Failing(bytes(3 << 20))).save_plain(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
     try:
         with pytest.raises(StoreError, match="out: cannot be written: "):
-            plain_copy(dump_of(Bytes(b"x" * 9000)), tmp_path / "out")
+            dump_of(Bytes(b"x" * 9000)).save_plain(tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StoreError, match="cannot be written"):
-        plain_copy(dump_of(Bytes(b"x")), tmp_path / "no" / "out")
+        dump_of(Bytes(b"x")).save_plain(tmp_path / "no" / "out")
 
 
 def test_a_file_that_shrinks_is_no_hole(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from scapy_netdump.kerneldump.header import pack_header
 
 PAYLOAD, CHUNK = 1448, 46
 TIMEOUT, TRIES = 0.2, 6
-SERVER = "127.0.0.1"
+SERVER = "127.66.255.254"
 
 
 @dataclass

@@ -113,7 +113,8 @@ class _Held:
         """Whether a dump that has been seen may begin again with it."""
         if heralded and self.apart > LONG_SILENCE:
             return self._begun <= FIRST_MESSAGES
-        return self._begun < 0 or (self._begun <= 1 and self._overlapping > 0)
+        had = self._overlapping > 0 or self.apart > LONG_SILENCE
+        return self._begun < 0 or (self._begun <= 1 and had)
 
     def comes_again(self, seqno: int) -> bool:
         """Whether with a number the client may have begun once more, behind what is held."""
@@ -162,6 +163,8 @@ class _Held:
             return True
         forged = self._odd if self._otherwise == 1 < self.count else 0  # one message is no dump
         not_a_copy = self._new > 0 and self.apart > LONG_SILENCE
+        begins = self.begins(heralded) and (self.count > 1 or going_on or not_a_copy)
+        begins |= dump.account.finished and not_a_copy
         evidence = Evidence(
             agreeing=self._agreeing,
             differing=self._differing - forged,
@@ -170,7 +173,7 @@ class _Held:
             apart=self.apart,
             finished=dump.account.finished,
             heralded=heralded,
-            begins_again=self.begins(heralded) and (self.count > 1 or going_on or not_a_copy),
+            begins_again=begins,
             sent=dump.account.vmcore.end,
             way=Way.SAME,
         )
@@ -252,7 +255,7 @@ class Conversation:
             return
         heralded = self.herald is not None
         if held.begins(heralded) and held.is_one_with(dump, heralded, False):
-            resent = sum(dump.count_here(stretch.messages) for stretch in held.stretches)
+            resent = dump.count_repeats(part.messages for part in held.stretches)
             self._release_to_another(held)
             if self.dump is not None:
                 self.dump.may_be(dump, resent)
@@ -297,7 +300,7 @@ class Conversation:
         assert self.dump is not None
         seqnos, times = stretch.messages.seqno.tolist(), stretch.times.tolist()
         for row, (seqno, time) in enumerate(zip(seqnos, times, strict=True)):
-            late = held.count > 0 and time - self._heard > REBOOT_TIME
+            late = held.count > 0 and time - self._heard > LONG_SILENCE
             again = held.comes_again(seqno)
             beyond = held.goes_beyond(seqno)
             if late or again or beyond or held.bytes > RESEND_WINDOW:

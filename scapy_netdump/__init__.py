@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""FreeBSD netdump(4): Scapy layers, and recovery of kernel dumps from captures.
+"""FreeBSD netdump(4): servers and clients for kernel dumps, their recovery, Scapy layers.
 
 Importing the package imports nothing else: each name below loads its module when it is
 first used, because Scapy takes longer to import than a dump takes to recover.
@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .client.prepare import Preparation as Preparation
+    from .client.prepare import UnfitError as UnfitError
+    from .client.send import SendError as SendError
+    from .client.send import Sending as Sending
+    from .client.send import SendResult as SendResult
     from .client.send import send_dump as send_dump
+    from .core.receiving.events import Ended as Ended
+    from .core.receiving.events import Event as Event
+    from .core.receiving.limits import Limits as Limits
+    from .core.sending.sender import Patience as Patience
     from .dump.content import HoleError as HoleError
     from .dump.dump import Dump as Dump
     from .dump.open import open_dump as open_dump
@@ -18,6 +27,7 @@ if TYPE_CHECKING:
     from .errors import NetdumpError as NetdumpError
     from .errors import StoreError as StoreError
     from .errors import UsageError as UsageError
+    from .errors import WaitTimeoutError as WaitTimeoutError
     from .layers import KernelDumpHeader as KernelDumpHeader
     from .layers import KernelDumpKey as KernelDumpKey
     from .layers import Netdump as Netdump
@@ -25,11 +35,15 @@ if TYPE_CHECKING:
     from .layers import NetdumpAcks as NetdumpAcks
     from .layers import NetdumpHerald as NetdumpHerald
     from .layers import NetdumpMessages as NetdumpMessages
+    from .net.server_sockets import SocketError as SocketError
+    from .net.transport import TransportError as TransportError
     from .recovery.reassembly import reassemble as reassemble
     from .recovery.recoverer import recover as recover
     from .scapy_tools import NetdumpSession as NetdumpSession
     from .scapy_tools import NetdumpSocket as NetdumpSocket
     from .scapy_tools import netdumpd as netdumpd
+    from .server.loop import ServeOptions as ServeOptions
+    from .server.server import Server as Server
     from .server.server import serve as serve
 
     __version__: str
@@ -38,8 +52,11 @@ _MODULE_OF = {
     "CaptureError": "errors",
     "Dump": "dump.dump",
     "HoleError": "dump.content",
+    "Ended": "core.receiving.events",
+    "Event": "core.receiving.events",
     "KernelDumpHeader": "layers",
     "KernelDumpKey": "layers",
+    "Limits": "core.receiving.limits",
     "Netdump": "layers",
     "NetdumpAck": "layers",
     "NetdumpAcks": "layers",
@@ -48,8 +65,19 @@ _MODULE_OF = {
     "NetdumpMessages": "layers",
     "NetdumpSession": "scapy_tools",
     "NetdumpSocket": "scapy_tools",
+    "Patience": "core.sending.sender",
+    "Preparation": "client.prepare",
+    "SendError": "client.send",
+    "SendResult": "client.send",
+    "Sending": "client.send",
+    "ServeOptions": "server.loop",
+    "Server": "server.server",
+    "SocketError": "net.server_sockets",
     "StoreError": "errors",
+    "TransportError": "net.transport",
+    "UnfitError": "client.prepare",
     "UsageError": "errors",
+    "WaitTimeoutError": "errors",
     "netdumpd": "scapy_tools",
     "open_dump": "dump.open",
     "reassemble": "recovery.reassembly",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The package's own exceptions. Imports nothing.
+"""The package's own exceptions.
 
 Every message is one line for a person: what was wrong, where, and what to do.
 """
@@ -18,4 +18,8 @@ class StoreError(NetdumpError):
 
 
 class UsageError(NetdumpError):
-    """The command line asks for something that makes no sense."""
+    """The command line, or a call, asks for something that makes no sense."""
+
+
+class WaitTimeoutError(NetdumpError):
+    """What was waited for did not come within its time."""

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The README's Scapy transcripts run as shown."""
+"""The README's transcripts and examples run as shown."""
 
 import doctest
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
-from helpers.places import ROOT
+from helpers.places import PCAPS, ROOT
 
+sys.path.append(str(PCAPS))
 README = (ROOT / "README.md").read_text()
 
 # A Scapy shell starts with everything from scapy.all. The session runs in a process of its
@@ -35,6 +37,15 @@ def test_the_scapy_transcripts_run_as_shown(transcript):
         capture_output=True,
     )  # fmt: skip
     assert shell.returncode == 0, shell.stdout + shell.stderr
+
+
+def test_the_example_of_receiving_and_sending_runs_as_shown(tmp_path):
+    pattern = r"<!-- python: receive and send -->\n```python\n(.*?)```\n\n```text\n(.*?)```"
+    ((code, output),) = re.findall(pattern, README, re.DOTALL)
+    (tmp_path / "vmcore.0").write_bytes(import_module("samples").CRASH.vmcore)
+    (tmp_path / "crash").mkdir()
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True)
+    assert (run.stderr, run.stdout) == ("", output)
 
 
 def test_files_that_the_readme_links_to_are_there():

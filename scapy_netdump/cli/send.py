@@ -16,12 +16,12 @@ from ..client.send import SendError, Sending, SendResult, send
 from ..core.sending.faults import Rates
 from ..core.sending.sender import Counters, Patience
 from ..errors import UsageError
-from ..formats import ACK_PORT
+from ..formats import ACK_PORT, HERALD_PORT
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
 from ..net.wrapped import TracedTransport
 from ..text import counted, printable
-from .common import GOOD, port_or_any
+from .common import GOOD, port, port_or_any
 from .progress import ProgressLine
 
 _MAX_PATH = 1023  # MAXPATHLEN (sys/param.h) less the NUL
@@ -52,6 +52,10 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-s", dest="server", metavar="SERVER", required=True, help="name or address of the server"
     )
+    group.add_argument(
+        "--server-port", type=port, default=HERALD_PORT, metavar="PORT",
+        help="port of the server for HERALDs (default: 20023)",
+    )  # fmt: skip
     group.add_argument(
         "-c", dest="client", metavar="CLIENT", help="address to send from (default: as routed)"
     )
@@ -182,7 +186,8 @@ def run(options: argparse.Namespace) -> int:
     ):
         _debug(options, f"sending {dump.describe()}")
         try:
-            result = send(dump, transport, sending, _shown(progress, transport.server))
+            shown = _shown(progress, transport.server)
+            result = send(dump, transport, sending, shown, port=options.server_port)
         except SendError as error:
             if options.json:
                 _print_json(error.result, str(error))

@@ -20,8 +20,8 @@ from ..capture.write import CaptureTap, PcapngWriter
 from ..core.receiving.events import Discarded, Ended, Event, Started
 from ..core.receiving.limits import Limits, networks
 from ..errors import StoreError, UsageError
+from ..server.loop import ServeOptions, ServerLoop
 from ..server.names import Names
-from ..server.server import ServeOptions, Server
 from ..server.service.handler import Handler, Outcome
 from ..server.service.landlock import LandlockError, confine
 from ..server.service.notify import Notifier
@@ -84,8 +84,10 @@ class _Service:
         self._capture = _capture(options)
         if self._capture is not None:
             cleanup.callback(self._capture.close)
-        self._server = Server(
+        self._server = ServerLoop(
             dumps,
+            options.addresses,
+            options.port,
             self._serve_options(options, names),
             on_event=self._event,
             on_tick=self._tick,
@@ -137,8 +139,6 @@ class _Service:
 
     def _serve_options(self, options: argparse.Namespace, names: Names | None) -> ServeOptions:
         return ServeOptions(
-            addresses=tuple(options.addresses),
-            port=options.port,
             ack_port=options.ack_port,
             limits=_limits(options),
             progress=min(_TICK, self._notifier.watchdog or _TICK),

@@ -20,10 +20,15 @@ from ..dump.cipher import Encrypted
 from ..dump.compression import compress
 from ..dump.content import Content, Padded
 from ..dump.dump import Dump
-from ..dump.open import open_dump
-from ..errors import NetdumpError
+from ..dump.open import open_content, open_dump
+from ..errors import NetdumpError, UsageError
 from ..formats import COMPRESSIONS
-from ..kerneldump.header import DumpHeader, architecture_version, changed_header, pack_header
+from ..kerneldump.header import (
+    DumpHeader,
+    architecture_version,
+    changed_header,
+    pack_header,
+)
 from ..kerneldump.info import info_values
 from ..kerneldump.key import (
     IV_SIZE,
@@ -166,11 +171,19 @@ def _can_be_whole(dump: Dump) -> bool:
 
 
 def prepared(
-    path: str, preparation: Preparation | None = None, progress: Progress | None = None
+    source: str | os.PathLike[str] | Content,
+    preparation: Preparation | None = None,
+    progress: Progress | None = None,
 ) -> Outgoing:
-    """The dump in the file at ``path``, made ready: as for ``open_dump`` and ``prepare``."""
+    """The dump in the file at a path, or the vmcore that has this content, made ready: as for
+    ``open_dump`` and ``prepare``."""
     number = preparation.number if preparation is not None else None
-    dump = open_dump(path, number, progress=progress)
+    if isinstance(source, str | os.PathLike):
+        dump = open_dump(source, number, progress=progress)
+    elif number is None:
+        dump = open_content(source, "the dump")
+    else:
+        raise UsageError("a number chooses a dump in a capture, which is given by its path")
     try:
         return prepare(dump, preparation, progress)
     except BaseException:

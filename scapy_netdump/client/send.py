@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sends a dump to a server: a sender of the core on a transport. Wiring only.
+"""Sends a dump to a server: what a sender of the core has to say, over a transport.
 
-result = send_dump("vmcore.0", "192.0.2.1", path="lab", progress=show)
+result = send_dump("vmcore.0", "192.0.2.1", sending=Sending(path="lab"))
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from random import Random
-from typing import Any
+from typing import IO, Any
 
 from ..core.sending.cut import Dump
 from ..core.sending.faults import Rates
 from ..core.sending.kernel import KernelSender
 from ..core.sending.sender import Counters, GaveUp, Patience, Sender
 from ..core.sending.window import WindowSender
-from ..errors import NetdumpError
+from ..dump.content import Content, FileObjectContent, Held
+from ..errors import NetdumpError, UsageError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
 from ..net.transport import Transport
 from ..net.udp_client import MTU, UdpTransport
 from ..net.wrapped import FaultyTransport
+from ..wire import Buffer
 from .prepare import Outgoing, Preparation, prepared
+
+_MAX_PORT = 0xFFFF
 
 #: Told how far the sending has come: what was done, of how many bytes, in how many seconds.
 Progress = Callable[[Counters, int, float], None]
@@ -73,27 +78,59 @@ class Sending:
 
 
 def send_dump(
-    file: str,
-    server: str,
+    file: str | os.PathLike[str] | Buffer | IO[bytes],
+    server: str | tuple[str, int],
     *,
+    port: int | None = None,
     client: str | None = None,
-    port: int = ACK_PORT,
+    client_port: int = ACK_PORT,
     mtu: int = MTU,
     preparation: Preparation | None = None,
     sending: Sending | None = None,
     progress: Progress | None = None,
 ) -> SendResult:
-    """Send the dump in `file` to a server over plain UDP. NetdumpError if that fails.
+    """Send a dump to a server over plain UDP. NetdumpError if that fails, SendError if it is
+    given up on the way.
 
-    `client` and `port` are the address and the port to send from; see `Preparation` for what
-    is made of the file and `Sending` for how it is sent.
+    `file` is a path (of a vmcore, an entry of a dump directory, or a capture), the bytes of a
+    vmcore, or a binary file with one that can be sought in. `server` is a name or an address, or
+    a pair of it and its `port` for HERALDs, which is 20023 if it is given neither way; the rest
+    of the dump goes to the port that the server answers from. `client` and `client_port` are the
+    address and the port to send from, port 0 for any free one: acks go to port 20024 of the
+    client unless the server answers the port that a message came from. `mtu`, in bytes, sets the
+    size of messages. See `Preparation` for what is made of the dump and `Sending` for how it is
+    sent; `progress` is called with how far it has come.
     """
-    with prepared(file, preparation) as dump:
-        transport = UdpTransport(server, client, port, mtu)
+    address, herald_port = _end(server, port)
+    if not 0 <= client_port <= _MAX_PORT:
+        raise UsageError(f"there is no port {client_port} to send from")
+    with prepared(_source(file), preparation) as dump:
+        transport = UdpTransport(address, client, client_port, mtu)
         try:
-            return send(dump, transport, sending, progress)
+            return send(dump, transport, sending, progress, port=herald_port)
         finally:
             transport.close()
+
+
+def _end(server: str | tuple[str, int], port: int | None) -> tuple[str, int]:
+    """Address and HERALD port of the server."""
+    if isinstance(server, str):
+        address, port = server, HERALD_PORT if port is None else port
+    elif port is None:
+        address, port = server
+    else:
+        raise UsageError(f"the server's port is given twice: {server[1]} and {port}")
+    if not 0 < port <= _MAX_PORT:
+        raise UsageError(f"{address}: there is no port {port} to send to")
+    return address, port
+
+
+def _source(file: str | os.PathLike[str] | Buffer | IO[bytes]) -> str | os.PathLike[str] | Content:
+    if isinstance(file, str | os.PathLike):
+        return file
+    if isinstance(file, bytes | bytearray | memoryview):
+        return Held(file)
+    return FileObjectContent(file)
 
 
 def send(
@@ -101,14 +138,19 @@ def send(
     transport: Transport,
     sending: Sending | None = None,
     progress: Progress | None = None,
+    *,
+    port: int = HERALD_PORT,
 ) -> SendResult:
-    """Send a dump that is ready over a transport that is open; SendError if it is given up."""
+    """Send a dump that is ready over a transport that is open; SendError if it is given up.
+
+    `port` is the server's for HERALDs.
+    """
     sending = sending or Sending()
     faulty = None
     if sending.faults:
         random = Random(sending.seed)
         transport = faulty = FaultyTransport(transport, sending.faults, random.random)
-    sender = _sender(dump, sending, transport.mtu_payload)
+    sender = _sender(dump, sending, transport.mtu_payload, port)
     clock = time.monotonic
     began = clock()
 
@@ -132,18 +174,18 @@ def send(
             if progress is not None:
                 progress(sender.counters, dump.size, clock() - began)
     except GaveUp as end:
-        raise SendError(_reason(end, transport, sending.patience), result()) from None
+        raise SendError(_reason(end, transport, port, sending.patience), result()) from None
     if sender.counters.acknowledged != dump.size:
         raise SendError("the file became shorter while it was sent: send it again", result())
     return result()
 
 
-def _sender(dump: Dump, sending: Sending, payload: int) -> Sender:
+def _sender(dump: Dump, sending: Sending, payload: int, port: int) -> Sender:
     path = sending.path.encode(errors="surrogateescape")
     if sending.kernel or sending.kernel_ack_bug:
         bug = sending.kernel_ack_bug
-        return KernelSender(dump, path, payload, sending.patience, ack_bug=bug)
-    return WindowSender(dump, path, payload, sending.patience)
+        return KernelSender(dump, path, payload, sending.patience, herald_port=port, ack_bug=bug)
+    return WindowSender(dump, path, payload, sending.patience, herald_port=port)
 
 
 def _turn(sender: Sender, transport: Transport, clock: Callable[[], float]) -> None:
@@ -156,19 +198,19 @@ def _turn(sender: Sender, transport: Transport, clock: Callable[[], float]) -> N
         sender.receive(payload, port, now)
 
 
-def _reason(end: GaveUp, transport: Transport, patience: Patience) -> str:
+def _reason(end: GaveUp, transport: Transport, port: int, patience: Patience) -> str:
     """What went wrong, and what to do about it, in a line."""
     waited = f"for {patience.total:.0f} seconds"
     told = f" ({transport.trouble})" if transport.trouble else ""
     if end.kind == HERALD and told:
         return (
-            f"the HERALD came to no server at {transport.server}, UDP port {HERALD_PORT}: "
+            f"the HERALD came to no server at {transport.server}, UDP port {port}: "
             f"{transport.trouble}; start one there, or check the address"
         )
     if end.kind == HERALD:
         return (
             f"no answer to the HERALD from {transport.server} {waited}: check the address, that "
-            f"a server runs there, and that UDP port {HERALD_PORT} and the answer to our port pass"
+            f"a server runs there, and that UDP port {port} and the answer to our port pass"
         )
     if end.kind == FINISHED:
         return (

@@ -69,6 +69,12 @@ class MemoryFile:
             self._data.extend(bytes(max(0, end - len(self._data))))
             self._data[start:end] = data[: end - start]
 
+    def copy(self) -> MemoryFile:
+        """Another file with the same bytes."""
+        other = MemoryFile(self.limit)
+        other.extents, other._data = self.extents.copy(), self._data[:]
+        return other
+
     def add(self, start: int, data: bytes) -> None:
         """Store ``data`` at ``start``, and have the extents tell of it."""
         self.put(start, data)
@@ -114,9 +120,7 @@ class Headers:
             self.conflicts.compare(begin, data[begin - start : end - start], first.read(begin, end))
         if len(self.versions) == MAX_HEADERS:
             return False
-        another = MemoryFile(HEADER_SIZE)
-        for begin, end in first.extents:
-            another.add(begin, first.read(begin, end))
+        another = first.copy()
         another.add(start, data)
         self.versions.append(another)
         return True
@@ -139,8 +143,9 @@ class Account:
     dump are here; whoever feeds the account stores them first and adds them then.
     ``conflicts`` and ``key_conflicts`` are the bytes of the vmcore and of the key that came with
     different values, ``stray`` those that were set aside because they lie far behind its end.
-    ``holes_known`` is false for a file of which nobody noted the holes. ``doubt`` says why some
-    of its bytes may be another dump's.
+    ``unseen`` is how many messages did not come that were numbered between the last one that did
+    and FINISHED. ``holes_known`` is false for a file of which nobody noted the holes. ``doubt``
+    says why some of its bytes may be another dump's.
     """
 
     __slots__ = (
@@ -158,6 +163,7 @@ class Account:
         "own",
         "path",
         "stray",
+        "unseen",
         "vmcore",
     )
 
@@ -165,6 +171,7 @@ class Account:
         self.heralded = False
         self.finished = False
         self.holes_known = True
+        self.unseen = 0
         self.path = b""
         self.doubt = ""
         self.vmcore = Extents()
@@ -311,7 +318,8 @@ class Account:
                 return claim
         if claims:
             return claims[0]
-        ended = self.own is None and self.finished and self.end > 0 and not self._unseen
+        seen = not self._unseen and not self.unseen
+        ended = self.own is None and self.finished and self.end > 0 and seen
         return self.end if ended else None
 
     @property
@@ -357,7 +365,7 @@ class Account:
         if lacking:
             return Verdict(Kind.INCOMPLETE, "; ".join(lacking))
         if self.length is None:
-            return Verdict(Kind.UNKNOWN, "no sound dump header came, its length is not known")
+            return Verdict(Kind.UNKNOWN, f"{self._why_endless}, its length is not known")
         if not self.holes_known:
             return Verdict(Kind.UNKNOWN, "nothing is known to be missing, but zeros may be holes")
         return Verdict(Kind.COMPLETE)
@@ -445,6 +453,12 @@ class Account:
         except DumpKeyError:
             return False
         return True
+
+    @property
+    def _why_endless(self) -> str:
+        if self.finished and self.unseen:
+            return f"{counted(self.unseen, 'message')} before FINISHED and no dump header came"
+        return "no sound dump header came"
 
     def _contradictions(self) -> Iterator[str]:
         """What cannot all be true, in words."""

@@ -15,10 +15,11 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 
 from ..core.extents import Range
-from ..errors import NetdumpError, StoreError
+from ..errors import NetdumpError, StoreError, UsageError
+from ..wire import Buffer
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -147,6 +148,45 @@ class FileContent:
         self.close()
 
 
+class FileObjectContent:
+    """The bytes of a binary file that the caller has open and closes, from its start to its end.
+
+    It is read where it is needed, so that its position moves. UsageError if it cannot be read so,
+    StoreError if it can no longer be.
+    """
+
+    missing: Sequence[Range] = ()
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        name = getattr(file, "name", None)  # a descriptor's number if there is no name
+        self._name = name if isinstance(name, str) else "the file"
+        try:
+            file.seek(0, os.SEEK_END)
+            self.size = file.tell()
+            file.seek(0)
+            binary = isinstance(file.read(0), bytes)
+        except (OSError, ValueError) as error:  # ValueError: a file that is closed
+            raise UsageError(f"{self._name}: not a file to read at any offset: {error}") from None
+        if not binary:
+            raise UsageError(f"{self._name}: opened as text; open it in mode 'rb'")
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes from ``offset`` on."""
+        wanted = max(0, min(size, self.size - offset))
+        data = b""
+        try:
+            self._file.seek(offset)
+            while len(data) < wanted:
+                more = self._file.read(wanted - len(data))
+                if not more:
+                    raise StoreError(f"{self._name}: became shorter while it was read")
+                data = data + more if data else more
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{self._name}: cannot be read: {error}") from None
+        return data
+
+
 class Part:
     """The first ``size`` bytes of some content, of which the ranges ``missing`` are not there; if
     it is not told, what the content lacks, and what is behind its end."""
@@ -186,18 +226,25 @@ class Padded:
 
 
 class Held:
-    """The first bytes of some content of ``size`` bytes, in memory. What lies behind them reads
-    as zeros, whether it is among the ranges ``missing`` or was not looked at."""
+    """Bytes in memory: all of some content, or the first of its ``size`` bytes. What lies behind
+    them reads as zeros, whether it is among the ranges ``missing`` or was not looked at.
 
-    def __init__(self, data: bytes, size: int, missing: Sequence[Range] = ()) -> None:
-        self._data = data
-        self.size = size
+    The bytes are not copied. One who changes them meanwhile changes what is read; a bytearray
+    cannot be made shorter meanwhile.
+    """
+
+    def __init__(
+        self, data: Buffer, size: int | None = None, missing: Sequence[Range] = ()
+    ) -> None:
+        view = memoryview(data)
+        self._data = view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
+        self.size = len(self._data) if size is None else size
         self.missing = list(missing)
 
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from ``offset`` on."""
         wanted = max(0, min(size, self.size - offset))
-        return self._data[offset : offset + wanted].ljust(wanted, b"\0")
+        return bytes(self._data[offset : offset + wanted]).ljust(wanted, b"\0")
 
 
 def read_around(content: Content, offset: int, size: int, holes: Holes) -> bytes:

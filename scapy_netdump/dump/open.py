@@ -118,6 +118,23 @@ def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dum
     return Dump(name, account, content, info=info, told=told, files=files, unlock=unlock)
 
 
+def open_content(content: Content, name: str) -> Dump:
+    """Open a dump of which there is nothing but the content of its vmcore. UsageError if that is
+    a capture."""
+    if _recognised(content.read(0, _HEAD)):
+        raise UsageError(f"{name}: the bytes are a capture, which is given by its path")
+    account = account_of(
+        size=content.size,
+        missing=content.missing,
+        end=content.size,
+        kdh=b"",
+        key=b"",
+        finished=False,
+    )
+    account.examine(lambda start, stop: content.read(start, stop - start))
+    return Dump(name, account, content)
+
+
 def _holes_are_known(files: Published, info: str) -> bool:
     """Whether what is not mapped as missing is here: netdumpd, whose info file has the header's
     values but which keeps no header, notes no holes, and nobody does while a dump comes in."""
@@ -163,6 +180,10 @@ def is_capture(path: Path) -> bool:
                 head = _first(unpack(file))
     except (CaptureError, DamagedError, OSError):
         return False
+    return _recognised(head)
+
+
+def _recognised(head: bytes) -> bool:
     return Pcap.recognise(head) is not None or Pcapng.recognise(head) is not None
 
 

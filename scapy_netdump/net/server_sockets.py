@@ -3,7 +3,7 @@
 
 Addresses are (text, port); the text of a link-local IPv6 address ends in its zone, ``%2``.
 No error that a socket reports ends anything: ICMP is not authenticated, and what is lost
-the client sends again. Imports its neighbours.
+the client sends again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from .udp import (
 )
 
 End = tuple[str, int]
+
+_MAX_PORT = 0xFFFF
 
 # ip(7): the module socket does not name it; sys/netinet/in.h has IP_RECVDSTADDR instead.
 _LINUX_IP_PKTINFO = 8
@@ -103,6 +105,8 @@ class HeraldSocket:
 
     def __init__(self, address: str, port: int) -> None:
         """Bind to an address, that of no interface in particular included. SocketError."""
+        if not 0 <= port <= _MAX_PORT:  # getaddrinfo(3) would take it modulo 65536
+            raise SocketError(f"{address}: cannot listen: there is no port {port}")
         try:
             family, _, _, _, bound = socket.getaddrinfo(
                 address, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a client needs of the network: a way to one server and the acks that come back.
 
-Imports nothing but the codec's names and errors. udp_client.py does it with a plain socket.
+udp_client.py does it with a plain socket, raw/transport.py with Ethernet frames.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A plain UDP socket as the client's way to the server. Imports its neighbours.
+"""A plain UDP socket as the client's way to the server.
 
 The socket is not connected: the ack of the HERALD comes from a port that nobody knows
 before. So the source address of each datagram is checked here.

@@ -1,392 +1,179 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A netdump server: sockets, receiver and files put together. Wiring only.
+"""A dump server inside a program, in a thread of its own.
 
-with Server(LiveDumps(directory), ServeOptions(), on_event=print) as server:
-    server.run()            # until server.stop(), in a signal handler or another thread
-
-serve("/var/crash")         # the same, and Ctrl-C ends it
+with Server("/var/crash", address="192.0.2.1") as server:
+    ended = server.wait(timeout=3600)
+    print(ended.client, ended.status, ended.files["vmcore"])
 """
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import socket
-import time
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
 
-from ..core.receiving.events import Ended, Event, Listening, Stopped
-from ..core.receiving.limits import Limits
-from ..core.receiving.receiver import Receiver
-from ..core.receiving.session import Session
-from ..core.receiving.sinks import Sinks
-from ..formats import ACK_PORT, HERALD_PORT
-from ..net.server_sockets import DataSocket, End, HeraldSocket, Poller, has_ipv6, probe
+from ..core.receiving.events import Ended, Event
+from ..errors import NetdumpError, UsageError, WaitTimeoutError
+from ..formats import HERALD_PORT
+from ..net.server_sockets import End
+from ..store.hosts import address_bytes, address_text
 from ..store.live_dumps import LiveDumps
-from ..wire import ACK_SIZE, Buffer
-from .lookups import Lookups
+from .loop import ServeOptions, ServerLoop
 
-#: HERALDs that are taken before other sockets have their turn.
-_HERALDS_AT_ONCE = 16
-
-#: Sockets that a dump has at most; more than one is rare.
-_MOST_SOCKETS = 4
-
-#: Dumps that are filed at once.
-_FILERS = 4
-
-#: Seconds that the loop sleeps at most; all it does then is to look at the time.
-_LONGEST_SLEEP = 60.0
-
-
-_Call: TypeAlias = Callable[[float], None]
-
-
-class _Herald(NamedTuple):
-    """A datagram that came to the HERALD port of an address of this host."""
-
-    data: bytes
-    peer: End
-    local: str
-
-
-class Tap(Protocol):
-    """Told of every datagram, to keep it (``--capture``). Ends are (address, port)."""
-
-    def datagrams(
-        self,
-        source: tuple[str, int],
-        destination: tuple[str, int],
-        data: Buffer,
-        sizes: Sequence[int],
-    ) -> None:
-        """Datagrams of these ``sizes``, end to end in ``data``, went from one to the other.
-        Coalesced ones are as the system gave them. ``data`` is not kept for long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """How to serve.
-
-    ``addresses`` to bind to: none for all, IPv4 and IPv6. ``ack_port``: where acks go at
-    the client's address; None for the port that its message came from (NAT, several
-    clients at one address). ``receive_buffer``: bytes to ask the system for, a dump.
-    ``coalescing`` False never uses UDP_GRO and UDP_SEGMENT. ``progress``: seconds between
-    Progress events of a dump; 0 for none. ``resolve`` is called in another thread with a
-    client's address before its first HERALD is taken, which waits for it for at most
-    ``resolve_timeout`` seconds: for reverse DNS, the result of which it keeps itself.
-    """
-
-    addresses: tuple[str, ...] = ()
-    port: int = HERALD_PORT
-    ack_port: int | None = ACK_PORT
-    limits: Limits = field(default_factory=Limits)
-    receive_buffer: int = 4 << 20
-    coalescing: bool = True
-    progress: float = 0.0
-    resolve: Callable[[str], object] | None = None
-    resolve_timeout: float = 3.0
+#: Dumps that have ended are kept for `Server.wait`; of more than these, if nobody waits, the
+#: oldest are forgotten (their files stay).
+_MOST_ENDED = 1024
 
 
 class Server:
-    """Receives dumps into ``sinks``. Use it in ``with``, which starts and closes it."""
+    """Receives dumps into a directory from the moment its ``with`` is entered until it is left.
+
+    Entering raises a NetdumpError if it cannot listen or cannot use the directory. Leaving ends
+    all dumps, waits until their files have their names, and raises what has ended the thread
+    early, such as an exception of ``on_event``. A Server serves once.
+    """
 
     def __init__(
         self,
-        sinks: Sinks,
-        options: ServeOptions | None = None,
+        directory: str | os.PathLike[str],
         *,
-        on_event: Callable[[Event], None] | None = None,
-        on_tick: Callable[[], None] | None = None,
-        tap: Tap | None = None,
+        address: str | Sequence[str] | None = None,
+        port: int = HERALD_PORT,
+        options: ServeOptions | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        """``on_event`` is called in the thread that runs the server, and must not wait; so is
-        ``on_tick``, every ``progress`` seconds as long as the server is not stuck."""
-        self._options = options = options or ServeOptions()
-        self._tell = on_event or (lambda event: None)
-        self._tick = on_tick or (lambda: None)
-        self._tap = tap
-        self._receiver = Receiver(sinks, options.limits, by_port=options.ack_port is None)
-        self._buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
-        self._heralds: list[HeraldSocket] = []
-        self._data: dict[Session, dict[tuple[str, bool], DataSocket]] = {}
-        self._calls: dict[int, Callable[[float], None]] = {}
-        self._filers = ThreadPoolExecutor(_FILERS, "netdump-filer")
-        self._filing: list[Future[Ended]] = []
-        self._lookups: Lookups[_Herald] | None = None
-        if options.resolve is not None:
-            self._lookups = Lookups(options.resolve, options.resolve_timeout, self._wake)
-        self._stopping = False
-        self._now = self._alarm = self._next_progress = 0.0
-        self._poller = Poller()
-        self._waker, self._woken = socket.socketpair()
+        """``address``: one of this host's, or several; None for all of them, IPv4 and IPv6.
+        ``port``: where HERALDs come to; 0 for any free one. ``on_event`` is called in the
+        server's thread with all that happens, and must not wait."""
+        self._directory = Path(directory)
+        self._listen_on = (address,) if isinstance(address, str) else tuple(address or ())
+        self._port = port
+        self._options = options
+        self._on_event = on_event
+        self._loop: ServerLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="netdump-server")
+        self._cleanup = ExitStack()
+        self._changed = threading.Condition()
+        self._ended: deque[Ended] = deque(maxlen=_MOST_ENDED)
+        self._over = False
+        self._failure: BaseException | None = None
 
     def __enter__(self) -> Server:
-        self.start()
+        if self._loop is not None:
+            raise NetdumpError("a Server serves once; make another one")
+        with ExitStack() as opened:
+            dumps = opened.enter_context(closing(LiveDumps(self._directory)))
+            loop = ServerLoop(
+                dumps, self._listen_on, self._port, self._options, on_event=self._tell
+            )
+            self._loop = opened.enter_context(loop)
+            self._cleanup = opened.pop_all()
+        self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.stop()
+        self._thread.join()
+        if self._failure is not None and self._failure is not error:
+            raise self._failure
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, address and port: the first of ``addresses``."""
+        return self.addresses[0]
 
     @property
     def addresses(self) -> list[End]:
-        """Where it listens: (address, port), after `start`."""
-        return [herald.end for herald in self._heralds]
-
-    def start(self) -> None:
-        """Open the sockets (after which no privilege is needed). NetdumpError if that fails."""
-        if self._heralds:
-            return
-        options = self._options
-        addresses = options.addresses or (("0.0.0.0", "::") if has_ipv6() else ("0.0.0.0",))
-        try:
-            for address in addresses:
-                self._heralds.append(HeraldSocket(address, options.port))
-        except BaseException:
-            self.close()
-            raise
-
-    def run(self) -> None:
-        """Serve until `stop`, once; returns when all dumps are ended, filed and told of."""
-        self.start()
-        try:
-            self._watch(self._woken, self._on_wake)
-            for herald_socket in self._heralds:
-                self._watch(herald_socket, partial(self._on_heralds, herald_socket))
-            self._tell_listening()
-            while not self._stopping:
-                self._turn()
-        finally:
-            self._end()
-        self._tell(Stopped(time.monotonic()))
+        """All addresses that it listens on, each with its port."""
+        return self._started().addresses
 
     def stop(self) -> None:
-        """Make `run` return. May be called from a signal handler or another thread, twice too."""
-        self._stopping = True
-        self._wake()
+        """Begin to end, and return at once: dumps that run end as interrupted. Any thread, a
+        signal handler and ``on_event`` may call this, more than once."""
+        self._started().stop()
 
-    def close(self) -> None:
-        """Close the sockets. To be called unless `run` was, which does so."""
-        for herald_socket in self._heralds:
-            herald_socket.close()
-        for sockets in self._data.values():
-            for data_socket in sockets.values():
-                data_socket.close()
-        self._data.clear()
-        self._waker.close()
-        self._woken.close()
-        self._poller.close()
+    def wait(self, client: str | None = None, timeout: float | None = None) -> Ended:
+        """Wait for a dump to end, and say how it did; its files are in place by then.
 
-    # The loop
-
-    def _turn(self) -> None:
-        """Wait for something to happen, and deal with it."""
-        ready = self._poller.wait(max(0.0, self._alarm - self._now))
-        now = self._now = time.monotonic()
-        for descriptor, _ in ready:
-            call = self._calls.get(descriptor)
-            if call is not None:  # else it was closed by what another one brought
-                call(now)
-        if now >= self._alarm:
-            self._on_alarm(now)
-
-    def _on_alarm(self, now: float) -> None:
-        """Do what is due, and find out when something will be."""
-        self._receiver.expire(now)
-        self._answer_resolved(now)
-        interval = self._options.progress
-        if interval and now >= self._next_progress:
-            self._next_progress = now + interval
-            self._tick()
-            for event in self._receiver.progress(now):
-                self._tell(event)
-        self._settle(now)
-        self._set_alarm(now)
-
-    def _set_alarm(self, now: float) -> None:
-        times = [now + _LONGEST_SLEEP, self._receiver.deadline()]
-        times.append(self._lookups.deadline() if self._lookups is not None else None)
-        times.append(self._next_progress if self._options.progress else None)
-        self._alarm = min(at for at in times if at is not None)
-
-    def _on_wake(self, now: float) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._woken.recv(1 << 10, socket.MSG_DONTWAIT)
-        self._tell_filed()
-        self._answer_resolved(now)
-
-    def _on_heralds(self, herald_socket: HeraldSocket, now: float) -> None:
-        for _ in range(_HERALDS_AT_ONCE):
-            received = herald_socket.receive()
-            if received is None:
-                return
-            data, peer, local = received
-            if self._tap is not None:
-                self._tap.datagrams(peer, (local, herald_socket.end[1]), data, (len(data),))
-            herald = _Herald(data, peer, local)
-            if not self._has_to_wait(herald, now):
-                self._answer(herald, now)
-
-    def _on_data(self, session: Session, data_socket: DataSocket, now: float) -> None:
-        buffer = self._buffer
-        for sender, start, end, sizes in data_socket.receive(buffer):
-            acks = session.receive(buffer[start:end], now, sizes)
-            if acks:
-                data_socket.send(acks, sender if self._options.ack_port is None else None)
-            if self._tap is not None:
-                source = data_socket.client if sender is None else (session.client, sender[1])
-                self._tap.datagrams(source, data_socket.local, buffer[start:end], sizes)
-                self._tap_acks(data_socket, source, acks)
-        self._settle(now)
-
-    def _tap_acks(self, data_socket: DataSocket, sender: End, acks: bytes) -> None:
-        if self._tap is not None:
-            to = data_socket.client if self._options.ack_port is not None else sender
-            sizes = (ACK_SIZE,) * (len(acks) // ACK_SIZE)
-            self._tap.datagrams(data_socket.local, to, acks, sizes)
-
-    # HERALDs
-
-    def _has_to_wait(self, herald: _Herald, now: float) -> bool:
-        """Whether the client's name is looked up first."""
-        address = herald.peer[0]
-        if (
-            self._lookups is None
-            or self._receiver.waiting(herald.peer) is not None
-            or not self._options.limits.allows(address)
-        ):
-            return False
-        self._alarm = min(self._alarm, now + self._options.resolve_timeout)
-        return self._lookups.hold(address, herald, now)
-
-    def _answer_resolved(self, now: float) -> None:
-        if self._lookups is not None:
-            for herald in self._lookups.ready(now):
-                self._answer(herald, now)
-
-    def _answer(self, herald: _Herald, now: float) -> None:
-        self._take_waiting(herald, now)
-        answer = self._receiver.herald(herald.peer, herald.local, herald.data, now)
-        if answer is not None:
-            session, ack = answer
-            data_socket = self._socket_for(session, herald, now)
-            if data_socket is not None:
-                data_socket.send(ack, None)
-                self._tap_acks(data_socket, herald.peer, ack)
-        self._settle(now)
-
-    def _take_waiting(self, herald: _Herald, now: float) -> None:
-        """Take what waits on the sockets that an earlier HERALD of this client led to: if it is
-        data, this HERALD begins another dump."""
-        session = self._receiver.waiting(herald.peer)
-        if session is not None:
-            for data_socket in list(self._data.get(session, {}).values()):
-                self._on_data(session, data_socket, now)
-
-    def _socket_for(self, session: Session, herald: _Herald, now: float) -> DataSocket | None:
-        """The socket that answers a HERALD, and that the rest of the dump comes to.
-
-        A dump has more than one only if its HERALD is repeated in another way, perhaps by
-        someone else, before data comes.
+        Each dump is returned once, those that ended before the call included: the oldest first,
+        or the oldest that came from the address ``client``. WaitTimeoutError after ``timeout``
+        seconds, None for any time; NetdumpError if the server has stopped and no such dump is
+        left. What has ended the server's thread early is raised here too.
         """
-        options = self._options
-        address, port = session.client, options.ack_port
-        connected = herald.peer[1] == port
-        sockets = self._data.setdefault(session, {})
-        way = herald.local, connected
-        if way in sockets or len(sockets) >= _MOST_SOCKETS:
-            return sockets.get(way)
+        self._started()
+        if threading.current_thread() is self._thread:
+            raise UsageError("on_event cannot wait for a dump: the server would wait for itself")
+        address = None if client is None else _usual_form(client)
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or self._oldest(address), timeout)
+            ended = self._oldest(address)
+            if ended is not None:
+                self._ended.remove(ended)
+                return ended
+            if self._failure is not None:
+                raise self._failure
+        what = "no dump" if client is None else f"no dump from {client}"
+        if self._over:
+            raise NetdumpError(f"the server has stopped, and there is {what} left to wait for")
+        raise WaitTimeoutError(f"{what} has ended within {timeout} seconds")
+
+    def _started(self) -> ServerLoop:
+        if self._loop is None:
+            raise NetdumpError("the server is not started: use it in `with`")
+        return self._loop
+
+    def _oldest(self, client: str | None) -> Ended | None:
+        """The oldest dump that nobody was told of, from this client if there is one given."""
+        return next((ended for ended in self._ended if client in (None, ended.client)), None)
+
+    def _run(self) -> None:
         try:
-            data_socket = DataSocket(
-                herald.local,
-                (address, session.client_port if port is None else port),
-                connected=connected,
-                buffer=options.receive_buffer,
-                coalescing=options.coalescing,
-            )
-        except OSError as error:
-            if not sockets:
-                self._receiver.abandon(session, f"no socket for it: {error.strerror}", now)
-            return None
-        sockets[way] = data_socket
-        self._watch(data_socket, partial(self._on_data, session, data_socket))
-        return data_socket
-
-    # What comes of it
-
-    def _settle(self, now: float) -> None:
-        """Do what the receiver says is to be done."""
-        if not self._receiver.busy:
-            return
-        events, closings, moved, gone = self._receiver.take()
-        for closing in closings:
-            filing = self._filers.submit(closing.run, now)
-            self._filing.append(filing)
-            filing.add_done_callback(self._wake)
-        for old, session in moved:
-            sockets = self._data.setdefault(session, {})
-            for (local, connected), data_socket in self._data.pop(old, {}).items():
-                sockets[f"{local} of dump {old.number}", connected] = data_socket
-                self._calls[data_socket.fileno()] = partial(self._on_data, session, data_socket)
-        for session in gone:
-            for data_socket in self._data.pop(session, {}).values():
-                self._unwatch(data_socket)
-                data_socket.close()
-        for event in events:
-            self._tell(event)
-        self._set_alarm(now)
-
-    def _tell_filed(self) -> None:
-        """Tell of the dumps that are on disk by now."""
-        done = [filing for filing in self._filing if filing.done()]
-        for filing in done:
-            self._filing.remove(filing)
-            self._tell(filing.result())
-
-    def _tell_listening(self) -> None:
-        granted, joins = probe(self._options.receive_buffer, self._options.coalescing)
-        for address, port in self.addresses:
-            self._tell(Listening(time.monotonic(), address, port, granted, joins))
-
-    def _end(self) -> None:
-        """End all dumps, wait until they are filed, and close everything."""
-        now = time.monotonic()
-        self._receiver.stop(now)
-        try:
-            self._settle(now)
+            with self._cleanup:
+                self._started().run()
+        except BaseException as error:
+            self._failure = error
         finally:
-            self._filers.shutdown()
-            self.close()
-        self._tell_filed()
+            with self._changed:
+                self._over = True
+                self._changed.notify_all()
 
-    def _watch(self, sock: HeraldSocket | DataSocket | socket.socket, call: _Call) -> None:
-        self._calls[sock.fileno()] = call
-        self._poller.add(sock.fileno())
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            with self._changed:
+                self._ended.append(event)
+                self._changed.notify_all()
+        if self._on_event is not None:
+            self._on_event(event)
 
-    def _unwatch(self, sock: DataSocket) -> None:
-        del self._calls[sock.fileno()]
-        self._poller.remove(sock.fileno())
-
-    def _wake(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake anyhow; closed: it is over
-            self._waker.send(b"\0", socket.MSG_DONTWAIT)
+    def _wait_until_over(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._over)
 
 
 def serve(
-    directory: str | Path,
-    options: ServeOptions | None = None,
+    directory: str | os.PathLike[str],
     *,
-    on_event: Callable[[Event], None] | None = None,
+    address: str | Sequence[str] | None = None,
+    port: int = HERALD_PORT,
+    options: ServeOptions | None = None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> None:
-    """Receive dumps into a directory until Ctrl-C. NetdumpError if that cannot be."""
-    with (
-        contextlib.closing(LiveDumps(Path(directory))) as dumps,
-        Server(dumps, options, on_event=on_event) as server,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
-        server.run()
+    """Receive dumps into a directory until Ctrl-C: a `Server`, with its parameters.
+
+    NetdumpError if it cannot listen or cannot use the directory.
+    """
+    server = Server(directory, address=address, port=port, options=options, on_event=on_event)
+    with server, suppress(KeyboardInterrupt):
+        server._wait_until_over()
+
+
+def _usual_form(address: str) -> str:
+    """An address as events have it; UsageError if it is none."""
+    plain, percent, zone = address.partition("%")
+    try:
+        return f"{address_text(address_bytes(plain))}{percent}{zone}"
+    except ValueError as error:
+        raise UsageError(str(error)) from None

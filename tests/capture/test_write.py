@@ -88,7 +88,7 @@ def test_recover_finds_the_dump_in_it(tmp_path: Path, joined: int) -> None:
     (dump,) = recovery.dumps
     assert dump.complete
     assert (dump.transfer.client, dump.transfer.server) == (CLIENT[0], SERVER[0])
-    assert dump.messages == 102
+    assert dump.transfer.messages == 102
     assert dump.files.vmcore is not None
     assert dump.files.vmcore.read_bytes() == vmcore
 

@@ -79,6 +79,16 @@ def test_0_and_a_line_when_all_is_good(serving: Serving, vmcore: Path) -> None:
     assert files(serving)["vmcore"].read_bytes() == VMCORE
 
 
+def test_a_server_at_another_port(vmcore: Path, tmp_path: Path) -> None:
+    crash = tmp_path / "crash"
+    crash.mkdir()
+    with Serving(crash, address=SERVER) as serving:
+        command = (vmcore, "-s", SERVER, "--server-port", serving.port, "-c", CLIENT, "--port", 0)
+        answer = netdump(*command)
+        assert answer.returncode == 0, answer.stderr
+        assert files(serving)["vmcore"].read_bytes() == VMCORE
+
+
 def test_the_header_says_what_was_asked_for(serving: Serving, vmcore: Path) -> None:
     words = {"hostname": "h", "versionstring": "v", "panicstring": "p q", "architecture": "arm64"}
     options = [word for name, text in words.items() for word in (f"--{name}", text)]
@@ -195,6 +205,7 @@ def test_what_cannot_be_is_told_in_a_line(
     [
         [], ["-s", SERVER, "-z", "-Z"], ["-s", SERVER, "--loss", "2"], ["-s", SERVER, "--mtu", "9"],
         ["-s", SERVER, "--polls", "0"], ["-s", SERVER, "--port", "65536"],
+        ["-s", SERVER, "--server-port", "0"],
         ["-s", SERVER, "-C", "rot13"], ["-s", SERVER, "--loss", "nan"],
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ from scapy_netdump.core.sending.sender import Counters, Patience
 from scapy_netdump.formats import ACK_PORT, HERALD_PORT
 from scapy_netdump.net.udp_client import UdpTransport
 from scapy_netdump.net.wrapped import TracedTransport
-from scapy_netdump.wire import Buffer, ack, messages
+from scapy_netdump.wire import ack, messages
 
 CLIENT = "127.67.76.1"  # C, L
 SERVER = "127.67.76.2"
@@ -31,15 +31,6 @@ NOBODY = "127.67.76.3"
 VMCORE = Random(1).randbytes(3_000_001)
 StartFading = Callable[[str, int], object]
 SHORT = Patience(polls=100, retries=2)
-
-
-class ToPort(UdpTransport):
-    """To a server whose HERALD port is another one."""
-
-    herald_port: int
-
-    def send(self, datagrams: Buffer, size: int, port: int) -> None:
-        super().send(datagrams, size, self.herald_port if port == HERALD_PORT else port)
 
 
 @pytest.fixture
@@ -123,11 +114,8 @@ def test_the_path_and_jumbo_messages(serving: Serving, crash: Path, vmcore: Path
 
 @pytest.mark.parametrize("address", ["::1", "127.0.0.1"])
 def test_a_server_that_answers_the_source_port(crash: Path, vmcore: Path, address: str) -> None:
-    with Serving(crash, address=address) as serving, prepared(str(vmcore)) as dump:
-        transport = ToPort(address, port=0)
-        transport.herald_port = serving.port
-        with closing(transport):
-            assert send(dump, transport).finished
+    with Serving(crash, address=address) as serving:
+        assert send_dump(str(vmcore), address, port=serving.port, client_port=0).finished
         assert filed(serving)[1] == VMCORE
 
 
@@ -178,7 +166,9 @@ def fading() -> Iterator[StartFading]:
         yield lambda address, count: started.callback(Fading(address, count).close)
 
 
-def ending(vmcore: Path, server: str, client: str, kernel: bool = False) -> tuple[str, SendResult]:
+def ending(
+    vmcore: Path, server: str | tuple[str, int], client: str, kernel: bool = False
+) -> tuple[str, SendResult]:
     sending = Sending(patience=SHORT, kernel=kernel)
     with pytest.raises(SendError) as error:
         send_dump(str(vmcore), server, client=client, sending=sending)
@@ -199,9 +189,10 @@ def test_no_answer_to_the_herald(fading: StartFading, vmcore: Path, kernel: bool
 
 @pytest.mark.parametrize("kernel", [False, True])
 def test_nobody_listens(vmcore: Path, kernel: bool) -> None:
-    told, _ = ending(vmcore, NOBODY, CLIENT, kernel)
-    assert told.startswith(f"the HERALD came to no server at {NOBODY}, UDP port 20023: ")
-    assert "Connection refused; start one there" in told
+    for server, port in ((NOBODY, 20023), ((NOBODY, 20099), 20099)):
+        told, _ = ending(vmcore, server, CLIENT, kernel)
+        assert told.startswith(f"the HERALD came to no server at {NOBODY}, UDP port {port}: ")
+        assert "Connection refused; start one there" in told
 
 
 @pytest.mark.parametrize("kernel", [False, True])

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.root
 FOREIGN = "10.83.0.77"  # an address that neither end of the cable has
 SERVE = """
 import sys
-from scapy_netdump.server.server import serve
-serve(sys.argv[1], on_event=lambda event: print(event.kind, flush=True))
+from scapy_netdump import serve
+serve(sys.argv[1], port=int(sys.argv[2]), on_event=lambda event: print(event.kind, flush=True))
 """
 
 
@@ -30,7 +30,7 @@ def left(cable: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[Namespa
     (tmp_path / "dumps").mkdir()
     (tmp_path / "vmcore").write_bytes(random.Random(1).randbytes(1_500_000))
     left, right = cable
-    with right.background(sys.executable, "-c", SERVE, str(tmp_path / "dumps")):
+    with right.background(sys.executable, "-c", SERVE, str(tmp_path / "dumps"), "20023"):
         yield left
 
 
@@ -59,6 +59,18 @@ def test_what_arrives_is_what_was_sent(
     vmcore = filed(tmp_path / "dumps")
     assert vmcore.read_bytes() == (tmp_path / "vmcore").read_bytes()
     assert (FOREIGN in vmcore.name) == (FOREIGN in options)
+
+
+def test_a_server_at_another_port(
+    left: Namespace, cable: tuple[Namespace, Namespace], tmp_path: Path
+) -> None:
+    (tmp_path / "others").mkdir()
+    with cable[1].background(sys.executable, "-c", SERVE, str(tmp_path / "others"), "20099"):
+        status, said = send(left, tmp_path, "-s", RIGHT, "--server-port", "20099")
+        assert status == 0, said
+        vmcore = filed(tmp_path / "others")
+        assert vmcore.read_bytes() == (tmp_path / "vmcore").read_bytes()
+    assert list((tmp_path / "dumps").iterdir()) == []
 
 
 def test_loss_both_ways_is_made_up_for(

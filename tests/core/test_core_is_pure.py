@@ -19,6 +19,7 @@ import scapy_netdump
 PACKAGE = Path(scapy_netdump.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 CORE = sorted((PACKAGE / "core").rglob("*.py"))
+SERVICE = sorted((PACKAGE / "server" / "service").rglob("*.py"))
 
 #: All that the core may import from outside. None of it opens, waits or looks at a clock.
 PURE = {
@@ -63,11 +64,6 @@ FLOORS = (
     {"recovery", "server", "client", "report", "scapy_tools", "wireshark"},
     {"cli"},
 )
-
-#: What looks upwards, each with its reason.
-UPWARDS = {
-    "scapy_tools/answering.py": {"server"},
-}
 
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
@@ -150,7 +146,7 @@ def test_imports_point_one_way(source):
     if floor is None:
         assert relative(source) in {"__init__.py", "__main__.py", "contrib.py", "generate.py"}
         return
-    others = parts(source) - {part} - UPWARDS.get(relative(source), set())
+    others = parts(source) - {part}
     too_high = {other for other in others if (floor_of(other) or 0) >= floor}
     assert not too_high
 
@@ -159,6 +155,11 @@ def test_imports_point_one_way(source):
 def test_nothing_but_the_entry_point_imports_the_command_line(source):
     if part_of(source) != "cli" and relative(source) != "__main__.py":
         assert "cli" not in parts(source)
+
+
+@pytest.mark.parametrize("source", SERVICE, ids=relative)
+def test_the_pieces_of_the_service_know_the_errors_only_and_not_each_other(source):
+    assert parts(source) <= {"errors"}
 
 
 def functions_that_import(source: Path) -> list[str]:

@@ -18,7 +18,7 @@ from scapy_netdump.core.receiving.sinks import Sinks
 from scapy_netdump.core.verdict import Verdict
 from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import ACK_PORT, EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
-from scapy_netdump.server.server import ServeOptions, Server
+from scapy_netdump.server.loop import ServeOptions, ServerLoop
 from scapy_netdump.store.live_dumps import LiveDumps
 from scapy_netdump.wire import Buffer
 
@@ -178,7 +178,9 @@ class Client:
 class Watched:
     """A server that runs in a thread, and what it told. ``address`` is its first one."""
 
-    def __init__(self, server: Server, events: list[Event], changed: threading.Condition) -> None:
+    def __init__(
+        self, server: ServerLoop, events: list[Event], changed: threading.Condition
+    ) -> None:
         self.server = server
         self.events = events
         self._changed = changed
@@ -213,9 +215,7 @@ def serving(where: Path | Sinks, address: str | Sequence[str], **options: Any) -
             changed.notify_all()
 
     tap = options.pop("tap", None)
-    server = Server(
-        sinks, ServeOptions(addresses=addresses, **{"port": 0, **options}), on_event=tell, tap=tap
-    )
+    server = ServerLoop(sinks, addresses, 0, ServeOptions(**options), on_event=tell, tap=tap)
     server.start()
     watched = Watched(server, events, changed)
     failures: list[BaseException] = []

@@ -1,649 +1,398 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dump server on real sockets: the reference server's observed answers, and its faults.
+"""`Server` in a program: started, waited for, stopped, and what goes wrong in its thread.
 
-PROTOCOL.md lists both. Clients have addresses of their own in 127.0.0.0/8, as several tests
-may run at once.
+The loop that it runs has its tests in test_loop.py.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import pytest
-from helpers.receiving import PATIENCE, QUIET, Client, MemorySinks, message, serving
+from helpers.receiving import PATIENCE, Client
 from helpers.traffic import header
 
-from scapy_netdump import wire
-from scapy_netdump.core.receiving.events import (
-    Discarded,
+from scapy_netdump import (
     Ended,
-    HeaderReceived,
-    Listening,
-    Progress,
-    Started,
-    Stopped,
+    Event,
+    Limits,
+    NetdumpError,
+    ServeOptions,
+    Server,
+    SocketError,
+    StoreError,
+    UsageError,
+    WaitTimeoutError,
+    send_dump,
+    serve,
 )
-from scapy_netdump.core.receiving.limits import Limits
-from scapy_netdump.errors import NetdumpError
-from scapy_netdump.formats import FINISHED, HERALD, KDH, VMCORE
+from scapy_netdump.core.receiving.events import Listening, Started, Stopped
+from scapy_netdump.formats import FINISHED, VMCORE
 from scapy_netdump.net.server_sockets import has_ipv6
-from scapy_netdump.server.server import ServeOptions, Server
 
-SERVER, CLIENT, STRANGER = "127.71.0.1", "127.71.1.1", "127.71.2.1"
+SERVER, CLIENT, OTHER = "127.73.0.1", "127.73.1.1", "127.73.2.1"
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 
 
-@pytest.fixture
-def server(tmp_path):
-    with serving(tmp_path, SERVER) as server:
-        yield server
-
-
-@pytest.fixture
-def client(server):
-    with Client(CLIENT) as client:
-        assert client.herald(server.address)
-        yield client
-
-
-def stored(directory: Path, host: str = CLIENT, number: int = 0) -> bytes:
-    return (directory / f"vmcore.{host}.{number}").read_bytes()
-
-
-def info(directory: Path, host: str = CLIENT, number: int = 0) -> str:
-    return (directory / f"info.{host}.{number}").read_text()
-
-
-def wait_until(true) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert true()
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def test_a_dump_is_received_and_filed(tmp_path, server, client):
-    data = os.urandom(200_000)
-    client.dump(data, header(len(data)))
-    (ended,) = server.told(Ended)
-    assert (ended.reason, ended.client, ended.client_port) == ("success", CLIENT, 20024)
-    assert stored(tmp_path) == data
-    assert info(tmp_path).endswith("Dump complete\n")
-    assert Path(ended.files["vmcore"]) == tmp_path / f"vmcore.{CLIENT}.0"
-
-
-def test_it_says_where_it_listens_and_when_it_stops(tmp_path):
-    with serving(tmp_path, SERVER) as server:
-        (listening,) = server.told(Listening)
-        assert (listening.address, listening.port) == server.address
-        assert listening.receive_buffer >= 1 << 16
-    assert isinstance(server.events[-1], Stopped)
-
-
-# "Observed answers" of PROTOCOL.md
-
-
-def test_the_herald_is_acked_from_a_new_port_of_the_same_address(server, client):
-    assert client.server[0] == SERVER
-    assert client.server[1] != server.address[1]
-
-
-def test_acks_go_to_port_20024_whatever_port_the_client_sends_from(server):
-    with Client(CLIENT) as listener, Client(CLIENT, 0) as sender:
-        sender.socket.sendto(message(HERALD, 7), server.address)
-        assert listener.hear() == wire.ack(7)
-        sender.socket.sendto(message(VMCORE, 8, 0, b"data"), listener.heard_from)
-        assert listener.hear() == wire.ack(8)
-        assert sender.hear(QUIET) is None
-
-
-def test_a_repeated_message_is_acked_again(client):
-    for _ in range(3):
-        assert client.tell(message(VMCORE, 9, 0, b"data")) == wire.ack(9)
-
-
-@pytest.mark.parametrize(
-    "datagram",
-    [
-        message(VMCORE, 3, 0, b"data") + b"more",
-        message(VMCORE, 3, 0, b"data")[:-1],
-        message(6, 3, 0, b"data"),
-        message(0, 3),
-        b"runt",
-        b"",
-        message(HERALD, 3),
-    ],
-    ids=["len below", "len above", "unknown type", "type 0", "runt", "empty", "HERALD"],
-)
-def test_on_the_data_port_this_is_not_answered_and_does_no_harm(server, client, datagram):
-    assert client.say(VMCORE, 0, b"good")
-    assert client.tell(datagram, QUIET) is None
-    assert client.say(VMCORE, 4, b"data")
-    assert client.say(FINISHED)
-    assert server.told(Ended)[0].reason == "success"
-
-
-@pytest.mark.parametrize("kind", [VMCORE, KDH, FINISHED, 9])
-def test_on_the_herald_port_nothing_but_a_herald_is_answered(server, kind):
-    with Client(CLIENT) as client:
-        client.socket.sendto(message(kind, 3, 0, b"data"), server.address)
-        assert client.hear(QUIET) is None
-        assert client.herald(server.address)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [b"missing\0", b"/etc\0", b"../..\0", b"link\0", b"plain\0", b"lab", b"\0"],
-    ids=["missing", "absolute", "escape", "link", "plain file", "no NUL", "empty"],
-)
-def test_a_path_that_cannot_be_leads_to_the_default_one(tmp_path, server, path):
-    (tmp_path / "plain").write_text("")
-    (tmp_path / "lab").mkdir()
-    (tmp_path / "link").symlink_to("/")
-    with Client(CLIENT) as client:
-        assert client.herald(server.address, path)
-        client.dump(b"data")
-    server.told(Ended)
-    assert stored(tmp_path) == b"data"
-    assert bool(server.told(Started)[0].note) == (path != b"\0")
-
-
-def test_a_path_that_is_there_is_taken(tmp_path, server):
-    (tmp_path / "lab").mkdir()
-    with Client(CLIENT) as client:
-        assert client.herald(server.address, b"lab\0")
-        client.dump(b"data")
-    server.told(Ended)
-    assert stored(tmp_path / "lab") == b"data"
-
-
-def test_a_short_header_is_acked_and_noted_in_info(tmp_path, server, client):
-    assert client.say(VMCORE, 0, b"data")
-    assert client.say(KDH, 0, header(4)[:200])
-    server.told(HeaderReceived)
-    assert "dump header of 200 bytes" in info(tmp_path)
-
-
-def test_a_long_header_is_acked_and_what_is_too_much_ignored(tmp_path, server, client):
-    assert client.say(VMCORE, 0, b"data")
-    assert client.say(KDH, 0, header(4) + b"extra")
-    assert client.say(FINISHED)
-    assert server.told(Ended)[0].reason == "success"
-    assert (tmp_path / f"kdh.{CLIENT}.0").read_bytes() == header(4)
-
-
-@pytest.mark.parametrize("wrong", [{"magic": b"Linux"}, {"parity": 1}])
-def test_a_wrong_magic_or_parity_is_noted_and_never_refused(tmp_path, server, client, wrong):
-    client.dump(b"data", header(4, **wrong))
-    assert server.told(Ended)[0].complete
-    assert "Fail" in info(tmp_path)
-
-
-def test_a_herald_again_before_any_data_is_the_same_dump(server, client):
-    port = client.server
-    assert client.herald(server.address)
-    assert client.server == port
-    assert len(server.told(Started)) == 1
-
-
-def test_a_herald_after_data_begins_a_new_dump_and_the_old_one_counts_as_timed_out(
-    tmp_path, server, client
-):
-    assert client.say(VMCORE, 0, b"old")
-    assert client.herald(server.address)
-    client.dump(b"new")
-    old, new = sorted(server.told(Ended, 2), key=lambda event: event.dump)
-    assert (old.reason, new.reason) == ("timeout", "success")
-    assert stored(tmp_path) == b"old"
-    assert stored(tmp_path, number=1) == b"new"
-
-
-# The reference server's faults
-
-
-def test_1_what_was_acked_is_in_the_file_at_once(tmp_path, client):
-    data = os.urandom(5000)
-    for offset in range(0, 5000, 1000):
-        assert client.say(VMCORE, offset, data[offset : offset + 1000])
-        part = tmp_path / f"vmcore.{CLIENT}.0.part"
-        assert part.read_bytes() == data[: offset + 1000]
-
-
-def test_2_payloads_may_have_any_size_that_udp_takes(tmp_path, server, client):
-    data = os.urandom(5 * 65_483)
-    client.dump(data, size=65_483)
-    server.told(Ended)
-    assert stored(tmp_path) == data
-
-
-def test_3_after_finished_everything_is_acked_again(server, client):
-    client.dump(b"data", header(4))
-    server.told(Ended)
-    for _ in range(3):
-        assert client.say(FINISHED)
-        assert client.say(VMCORE, 0, b"data")
-    assert len(server.told(Ended)) == 1
-
-
-def test_3_a_slow_disk_delays_neither_the_ack_of_finished_nor_other_clients():
-    sinks = MemorySinks()
-    release = threading.Event()
-    with serving(sinks, SERVER) as server, Client(CLIENT) as slow, Client(STRANGER) as other:
-        assert slow.herald(server.address)
-        sinks.dumps[0].sync = lambda: release.wait(PATIENCE)
-        slow.dump(b"data")
-        assert other.herald(server.address)
-        other.dump(b"data")
-        (ended,) = server.told(Ended)
-        assert ended.client == STRANGER
-        assert slow.say(FINISHED)
-        release.set()
-        assert len(server.told(Ended, 2)) == 2
-
-
-@needs_linux
-def test_4_no_descriptor_is_leaked_by_repeated_or_abandoned_heralds(tmp_path):
-    limits = Limits(herald_expiry=0.2, heralds=1e6, clients=200)
-    with serving(tmp_path, SERVER, limits=limits) as server:
-        server.told(Listening)
-        before = open_files()
-        with Client(CLIENT) as client:
-            for _ in range(50):
-                assert client.herald(server.address)
-        for number in range(30):
-            with Client(f"127.71.3.{number + 1}") as client:
-                assert client.herald(server.address)
-        server.told(Discarded, 31)
-        wait_until(lambda: open_files() == before)
-    assert [path.name for path in tmp_path.glob("info.*")] == []
-
-
-@needs_linux
-def test_4_no_descriptor_is_left_when_dumps_end(tmp_path):
-    with serving(tmp_path, SERVER, limits=Limits(linger=0.1)) as server:
-        server.told(Listening)
-        before = open_files()
-        for _ in range(20):
-            with Client(CLIENT) as client:
-                assert client.herald(server.address)
-                client.dump(b"data", header(4))
-        server.told(Ended, 20)
-        wait_until(lambda: open_files() == before)
-    before = open_files()
-    with serving(tmp_path, SERVER):
-        pass
-    assert open_files() == before
-
-
-def test_5_a_late_or_forged_herald_does_not_harm_a_running_dump(tmp_path, server, client):
-    data = os.urandom(10_000)
-    port = client.server
-    for offset in range(0, 10_000, 1000):
-        assert client.say(VMCORE, offset, data[offset : offset + 1000])
-        assert client.herald(server.address)
-        client.server = port
-    assert client.say(FINISHED)
-    assert server.told(Ended)[0].reason == "success"
-    assert stored(tmp_path) == data
-
-
-def test_5_icmp_errors_end_nothing(tmp_path, server):
-    data = os.urandom(5000)
-    with Client(CLIENT) as client:
-        assert client.herald(server.address)
-        port = client.server
-    for offset in range(0, 5000, 1000):
-        with Client(CLIENT, 20024) as sender:
-            sender.socket.sendto(message(VMCORE, 5, offset, data[offset : offset + 1000]), port)
-        time.sleep(0.01)  # the ack comes to a closed port, mostly
-    with Client(CLIENT) as client:
-        client.server = port
-        client.dump(data, size=1000)
-    server.told(Ended)
-    assert stored(tmp_path) == data
-
-
-@pytest.mark.parametrize("ack_port", [20024, None])
-def test_messages_from_another_address_are_not_taken(tmp_path, ack_port):
-    with (
-        serving(tmp_path, SERVER, ack_port=ack_port) as server,
-        Client(CLIENT) as client,
-        Client(STRANGER) as stranger,
-    ):
-        assert client.herald(server.address)
-        assert client.say(VMCORE, 0, b"good")
-        stranger.server = client.server
-        assert not stranger.say(VMCORE, 0, b"evil", QUIET)
-        assert not stranger.say(VMCORE, 4, b"evil", QUIET)
-        assert not stranger.say(FINISHED, patience=QUIET)
-        assert client.say(FINISHED)
-        server.told(Ended)
-        assert stored(tmp_path) == b"good"
-
-
-def test_6_finished_does_not_make_a_dump_with_a_hole_a_success(tmp_path, server, client):
-    assert client.say(VMCORE, 0, b"data")
-    assert client.say(KDH, 0, header(1000))
-    assert client.say(FINISHED)
-    (ended,) = server.told(Ended)
-    assert (ended.reason, ended.missing) == ("incomplete", [(4, 1000)])
-    assert info(tmp_path).endswith("Dump incomplete: 996 of 1000 bytes missing in 1 range\n")
-    assert Path(ended.files["map"]).exists()
-
-
-def test_9_a_second_header_neither_doubles_info_nor_renames_again(tmp_path, server, client):
-    assert client.say(VMCORE, 0, b"data")
-    for _ in range(3):
-        assert client.say(KDH, 0, header(4, compression=2))
-    assert client.say(FINISHED)
-    assert client.say(KDH, 0, header(4, compression=2))
-    server.told(Ended)
-    assert (tmp_path / f"vmcore.{CLIENT}.0.zst").read_bytes() == b"data"
-    assert info(tmp_path).count("Panic String") == 1
-
-
-def test_9_a_header_of_version_1_is_read_as_one(server, client):
-    client.dump(b"data", header(4, version=1))
-    assert server.told(Ended)[0].reason == "success"
-    assert server.told(HeaderReceived)[0].kdh.panicstring == "page fault"
-
-
-def test_11_info_is_there_from_the_first_second(tmp_path, client):
-    assert info(tmp_path).startswith(
-        f"Dump from {CLIENT} [{CLIENT}]\nDump incomplete: being received"
-    )
-
-
-def test_stopping_files_a_running_dump_with_its_map(tmp_path):
-    with serving(tmp_path, SERVER) as server, Client(CLIENT) as client:
-        assert client.herald(server.address)
-        assert client.say(VMCORE, 0, b"data")
-        assert client.say(VMCORE, 10, b"data")
-        server.server.stop()
-        (ended,) = server.told(Ended)
-    assert ended.reason == "interrupted"
-    assert stored(tmp_path) == b"data\0\0\0\0\0\0data"
-    assert "server was stopped" in info(tmp_path)
-    assert Path(ended.files["map"]).read_text().count("?") >= 2
-
-
-def test_a_client_that_falls_silent_is_timed_out(tmp_path):
-    with serving(tmp_path, SERVER, limits=Limits(expiry=0.2)) as server, Client(CLIENT) as client:
-        assert client.herald(server.address)
-        assert client.say(VMCORE, 0, b"data")
-        (ended,) = server.told(Ended)
-        assert ended.reason == "timeout"
-        assert "client timed out" in info(tmp_path)
-
-
-# Addresses and ports
-
-
-def test_acks_may_go_to_the_port_a_message_came_from(tmp_path):
-    with (
-        serving(tmp_path, SERVER, ack_port=None) as server,
-        Client(CLIENT, 0) as first,
-        Client(CLIENT, 0) as second,
-    ):
-        assert first.herald(server.address)
-        assert second.herald(server.address)
-        assert first.server != second.server
-        first.dump(b"one")
-        second.dump(b"two")
-        server.told(Ended, 2)
-        assert {stored(tmp_path), stored(tmp_path, number=1)} == {b"one", b"two"}
-
-
-def test_answers_come_from_the_address_that_was_called(tmp_path):
-    with serving(tmp_path, "0.0.0.0") as server, Client(CLIENT) as client:
-        called = ("127.71.9.9", server.address[1])
-        assert client.herald(called)
-        assert client.server[0] == called[0]
-        assert server.told(Started)[0].server == called[0]
-
-
-@needs_ipv6
-def test_ipv6(tmp_path):
-    with serving(tmp_path, "::", ack_port=None) as server, Client("::1", 0) as client:
-        assert client.herald(("::1", server.address[1]))
-        assert client.server[0] == "::1"
-        data = os.urandom(70_000)
-        client.dump(data, size=1428)
-        (ended,) = server.told(Ended)
-        assert ended.client == "::1"
-        assert Path(ended.files["vmcore"]).read_bytes() == data
-
-
-def test_a_herald_from_another_port_does_not_shut_out_the_client(tmp_path, server):
-    """The first one may be forged: what the client sends from is not known by it."""
-    with Client(CLIENT) as listener, Client(CLIENT, 0) as sender:
-        assert listener.herald(server.address)
-        sender.socket.sendto(message(HERALD, 7), server.address)
-        assert listener.hear() == wire.ack(7)
-        sender.socket.sendto(message(VMCORE, 8, 0, b"data"), listener.heard_from)
-        assert listener.hear() == wire.ack(8)
-        assert listener.say(FINISHED)
-        assert len(server.told(Started)) == 1
-
-
-@needs_ipv6
-def test_several_addresses(tmp_path):
-    addresses = (SERVER, "127.71.0.2", "::1")
-    with serving(tmp_path, addresses) as server:
-        assert [address for address, _ in server.server.addresses] == list(addresses)
-        for called in server.server.addresses[:2]:
-            with Client(CLIENT) as client:
-                assert client.herald(called)
-                assert client.server[0] == called[0]
-
-
-def test_a_port_that_is_taken_and_an_address_that_is_none_are_told_in_a_line():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind((SERVER, 0))
-        options = ServeOptions(addresses=(SERVER,), port=taken.getsockname()[1])
-        with pytest.raises(NetdumpError, match="cannot listen: Address already in use"):
-            Server(MemorySinks(), options).start()
-    with pytest.raises(NetdumpError, match="not an address"):
-        Server(MemorySinks(), ServeOptions(addresses=("no such host.",))).start()
-
-
-# Bulk
-
-
-def window(client: Client, data: bytes, size: int, coalesce: bool) -> None:
-    """Send a vmcore, many messages at a time, with what is not acked again and again."""
-    waiting = {
-        number: message(VMCORE, number, offset, data[offset : offset + size])
-        for number, offset in enumerate(range(0, len(data), size), 1)
-    }
-    end = time.monotonic() + PATIENCE
-    while waiting and time.monotonic() < end:
-        numbers = sorted(waiting)[:40]
-        if coalesce:
-            client.socket.setsockopt(17, 103, 24 + size)
-            client.socket.sendto(b"".join(waiting[number] for number in numbers), client.server)
-            client.socket.setsockopt(17, 103, 0)
-        else:
-            for number in numbers:
-                client.socket.sendto(waiting[number], client.server)
-        while any(number in waiting for number in numbers):
-            acks = client.hear(0.5)
-            if acks is None:
-                break
-            for number in wire.acks(acks):
-                waiting.pop(number, None)
-    assert not waiting
-
-
-@pytest.mark.parametrize("coalescing", [True, False], ids=["GRO", "no GRO"])
-@pytest.mark.parametrize("coalesce", [True, False], ids=["GSO", "no GSO"])
-def test_bursts(tmp_path, coalescing, coalesce):
-    if coalesce and sys.platform != "linux":
-        pytest.skip("needs UDP_SEGMENT")
-    data = os.urandom(2_000_000)
-    with serving(tmp_path, SERVER, coalescing=coalescing) as server, Client(CLIENT) as client:
-        assert client.herald(server.address)
-        window(client, data, 1448, coalesce)
-        assert client.say(FINISHED)
-        (ended,) = server.told(Ended)
-        assert (ended.reason, ended.conflicting_bytes) == ("success", 0)
-        assert stored(tmp_path) == data
-
-
-def test_bursts_from_two_ports_of_a_client_are_answered_each_at_its_own(tmp_path):
-    with (
-        serving(tmp_path, SERVER, ack_port=None) as server,
-        Client(CLIENT, 0) as first,
-        Client(CLIENT, 0) as second,
-    ):
-        assert first.herald(server.address)
-        for number in range(40):
-            sender = (first, second)[number % 2]
-            datagram = message(VMCORE, number, number * 4, b"data")
-            sender.socket.sendto(datagram, first.server)
-        for sender, numbers in ((first, range(0, 40, 2)), (second, range(1, 40, 2))):
-            assert [sender.hear() for _ in numbers] == [wire.ack(number) for number in numbers]
-
-
-def test_64_clients_at_once(tmp_path):
-    def dump(number: int) -> None:
-        with Client(f"127.71.4.{number + 1}") as client:
-            assert client.herald(server.address)
-            client.dump(contents[number], size=4000)
-
-    contents = [os.urandom(40_000) for _ in range(64)]
-    with serving(tmp_path, SERVER) as server:
-        threads = [threading.Thread(target=dump, args=(number,)) for number in range(64)]
+def dump(server: Server, client: str, data: bytes) -> None:
+    """Send a whole dump from a client at an address."""
+    with Client(client) as sender:
+        assert sender.herald(server.address)
+        sender.dump(data, header(len(data)))
+
+
+def server_threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("netdump-")]
+
+
+def test_a_dump_is_sent_and_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "vmcore").write_bytes(data := os.urandom(200_000))
+    crash = tmp_path / "crash"
+    crash.mkdir()
+    with Server(crash, address=SERVER, port=0) as server:
+        assert server.address[0] == SERVER
+        assert server.address[1] > 0
+        result = send_dump(tmp_path / "vmcore", server.address, client=CLIENT)
+        ended = server.wait(client=CLIENT, timeout=PATIENCE)
+        assert Path(ended.files["vmcore"] or "").read_bytes() == data
+        assert Path(ended.files["info"] or "").read_text().endswith("Dump complete\n")
+    assert result.finished
+    assert (ended.reason, ended.client) == ("success", CLIENT)
+    assert server_threads() == []
+
+
+def test_the_directory_may_be_a_text(tmp_path: Path) -> None:
+    with Server(str(tmp_path), address=SERVER, port=0) as server:
+        dump(server, CLIENT, b"data")
+        ended = server.wait(timeout=PATIENCE)
+    assert ended.files["vmcore"] == str(tmp_path / f"vmcore.{CLIENT}.0")
+
+
+def test_each_dump_is_returned_once_the_oldest_first(tmp_path: Path) -> None:
+    with Server(tmp_path, address=SERVER, port=0) as server:
+        for number in range(3):
+            dump(server, CLIENT, bytes([number]) * 100)
+            assert server.wait(timeout=PATIENCE).dump == number + 1
+        with pytest.raises(WaitTimeoutError):
+            server.wait(timeout=0)
+
+
+def test_a_client_may_be_waited_for_and_others_stay_to_be_waited_for(tmp_path: Path) -> None:
+    with Server(tmp_path, address=SERVER, port=0) as server:
+        dump(server, OTHER, b"other")
+        dump(server, CLIENT, b"client")
+        with pytest.raises(WaitTimeoutError, match=r"no dump from 127\.73\.9\.9"):
+            server.wait("127.73.9.9", timeout=0.1)
+        assert server.wait(CLIENT, PATIENCE).client == CLIENT
+        with pytest.raises(WaitTimeoutError):
+            server.wait(CLIENT, timeout=0)
+        assert server.wait(timeout=PATIENCE).client == OTHER
+
+
+def test_several_threads_wait_each_for_its_client(tmp_path: Path) -> None:
+    clients = [f"127.73.3.{number}" for number in range(1, 9)]
+    found: dict[str, str] = {}
+
+    def wait(client: str) -> None:
+        found[client] = server.wait(client, PATIENCE).client
+
+    with Server(tmp_path, address=SERVER, port=0) as server:
+        threads = [threading.Thread(target=wait, args=(client,)) for client in clients]
         for thread in threads:
             thread.start()
+        for client in reversed(clients):
+            dump(server, client, b"data")
         for thread in threads:
             thread.join()
-        assert {event.reason for event in server.told(Ended, 64)} == {"success"}
-    for number, data in enumerate(contents):
-        assert stored(tmp_path, f"127.71.4.{number + 1}") == data
+    assert found == {client: client for client in clients}
 
 
-def test_10000_hostile_datagrams(tmp_path, server, client):
-    random = Random(1)
-    good = message(VMCORE, 1, 0, bytes(50))
-    with Client(STRANGER) as stranger:
-        stranger.server = client.server
-        for number in range(10_000):
-            datagram = bytearray(good[: random.randrange(len(good) + 1)])
-            for _ in range(random.randrange(4)):
-                if datagram:
-                    datagram[random.randrange(len(datagram))] = random.randrange(256)
-            if len(datagram) >= 4:
-                datagram[3] = random.randrange(6) if number % 2 else 1
-            to = server.address if number % 3 == 0 else client.server
-            (client if number % 5 else stranger).socket.sendto(datagram, to)
-            if number % 50 == 0:
-                assert len(os.listdir(tmp_path)) < 20
-                client.hear(0.001)
-    with Client("127.71.5.1") as honest:
-        assert honest.herald(server.address)
-        honest.dump(b"data", header(4))
-    wait_until(lambda: any(event.client == "127.71.5.1" for event in server.told(Ended)))
-    assert stored(tmp_path, "127.71.5.1") == b"data"
+@needs_ipv6
+def test_an_address_is_known_in_any_form_and_what_is_none_is_told(tmp_path: Path) -> None:
+    options = ServeOptions(ack_port=None)
+    with Server(tmp_path, address="::1", port=0, options=options) as server:
+        send_dump(b"data", server.address, client_port=0)
+        assert server.wait("0:0:0:0:0:0:0:1", PATIENCE).client == "::1"
+        with pytest.raises(UsageError, match="localhost: not an IPv4 or IPv6 address"):
+            server.wait("localhost", PATIENCE)
 
 
-# What else it offers
+def test_the_timeout_is_kept(tmp_path: Path) -> None:
+    with Server(tmp_path, address=SERVER, port=0) as server:
+        begun = time.monotonic()
+        with pytest.raises(WaitTimeoutError, match=r"no dump has ended within 0\.2 seconds"):
+            server.wait(timeout=0.2)
+        assert 0.2 <= time.monotonic() - begun < PATIENCE
 
 
-def test_names_are_looked_up_without_delaying_anyone_and_not_for_too_long(tmp_path):
-    asked: list[str] = []
-    release = threading.Event()
-
-    def resolve(address: str) -> None:
-        asked.append(address)
-        if address == CLIENT:
-            release.wait(PATIENCE)
-
-    options = {"resolve": resolve, "resolve_timeout": 1.0}
-    try:
-        with (
-            serving(tmp_path, SERVER, **options) as server,
-            Client(CLIENT) as slow,
-            Client(STRANGER) as quick,
-        ):
-            slow.socket.sendto(message(HERALD, 1), server.address)
-            assert quick.herald(server.address)
-            quick.dump(b"data")
-            assert slow.hear() == wire.ack(1)
-            assert sorted(asked) == [CLIENT, STRANGER]
-            assert quick.herald(server.address)
-            assert sorted(asked) == [CLIENT, STRANGER, STRANGER]
-    finally:
-        release.set()
+@needs_ipv6
+def test_all_addresses_and_the_first_are_told(tmp_path: Path) -> None:
+    with Server(tmp_path, address=[SERVER, "::1"], port=0) as server:
+        assert [address for address, _ in server.addresses] == [SERVER, "::1"]
+        assert server.address == server.addresses[0]
+    with Server(tmp_path, port=0) as server:
+        assert [address for address, _ in server.addresses] == ["0.0.0.0", "::"]
 
 
-def test_a_tap_sees_every_datagram_both_ways(tmp_path):
-    seen = []
-
-    class Seen:
-        def datagrams(self, source, destination, data, sizes):
-            position = 0
-            for size in sizes:
-                seen.append((source, destination, bytes(data[position : position + size])))
-                position += size
-
-    with serving(tmp_path, SERVER, tap=Seen()) as server, Client(CLIENT) as client:
-        address = server.address
-        assert client.herald(address)
-        client.dump(b"data")
-        data, acks = client.server, (CLIENT, 20024)
-    assert seen == [
-        (acks, address, message(HERALD, 1)),
-        (data, acks, wire.ack(1)),
-        (acks, data, message(VMCORE, 2, 0, b"data")),
-        (data, acks, wire.ack(2)),
-        (acks, data, message(FINISHED, 3)),
-        (data, acks, wire.ack(3)),
-    ]
-
-
-def test_progress_is_told_while_data_comes(tmp_path):
-    with serving(tmp_path, SERVER, progress=0.05) as server, Client(CLIENT) as client:
+def test_options_hold(tmp_path: Path) -> None:
+    options = ServeOptions(ack_port=None, limits=Limits(expiry=0.2))
+    with (
+        Server(tmp_path, address=SERVER, port=0, options=options) as server,
+        Client(CLIENT, 0) as client,
+    ):
         assert client.herald(server.address)
-        assert client.say(KDH, 0, header(100))
         assert client.say(VMCORE, 0, b"data")
-        wait_until(lambda: server.told(Progress)[-1].bytes_received == 4)
-        assert server.told(Progress)[-1].bytes_expected == 100
+        assert server.wait(timeout=PATIENCE).reason == "timeout"
 
 
-def test_one_client_at_full_speed_does_not_keep_another_waiting(tmp_path):
-    """A few milliseconds, unless the machine is busy elsewhere: hence the median."""
-    stop = threading.Event()
+# Stopping
 
-    def flood(client: Client) -> None:
-        datagram = message(VMCORE, 1, 0, bytes(1448))
-        while not stop.is_set():
-            for _ in range(64):
-                client.socket.sendto(datagram, client.server)
 
-    with serving(tmp_path, SERVER) as server, Client(CLIENT) as fast, Client(STRANGER) as slow:
-        assert fast.herald(server.address)
-        assert slow.herald(server.address)
-        thread = threading.Thread(target=flood, args=(fast,))
-        thread.start()
+def test_it_may_be_stopped_from_another_thread_twice_and_files_what_runs(tmp_path: Path) -> None:
+    with Server(tmp_path, address=SERVER, port=0) as server, Client(CLIENT) as client:
+        assert client.herald(server.address)
+        assert client.say(VMCORE, 0, b"data")
+        stoppers = [threading.Thread(target=server.stop) for _ in range(2)]
+        for stopper in stoppers:
+            stopper.start()
+        assert server.wait(timeout=PATIENCE).reason == "interrupted"
+        with pytest.raises(NetdumpError, match="the server has stopped, and there is no dump left"):
+            server.wait()
+    server.stop()
+    assert (tmp_path / f"vmcore.{CLIENT}.0").read_bytes() == b"data"
+
+
+def test_who_waits_is_told_that_it_stops(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def wait() -> None:
         try:
-            delays = []
-            for number in range(15):
-                begun = time.monotonic()
-                assert slow.say(VMCORE, number * 4, b"data")
-                delays.append(time.monotonic() - begun)
-        finally:
-            stop.set()
-            thread.join()
-    assert sorted(delays)[7] < 0.1
+            server.wait()
+        except NetdumpError as error:
+            told.append(str(error))
+
+    with Server(tmp_path, address=SERVER, port=0) as server:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        server.stop()
+        waiting.join(PATIENCE)
+    assert len(told) == 1
+    assert "the server has stopped" in told[0]
+
+
+def test_leaving_files_a_running_dump_which_can_be_waited_for_afterwards(tmp_path: Path) -> None:
+    with Server(tmp_path, address=SERVER, port=0) as server, Client(CLIENT) as client:
+        assert client.herald(server.address)
+        assert client.say(VMCORE, 0, b"data")
+    ended = server.wait()
+    assert ended.reason == "interrupted"
+    assert Path(ended.files["vmcore"] or "").read_bytes() == b"data"
+
+
+def test_on_event_hears_all_and_may_stop_the_server(tmp_path: Path) -> None:
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Ended):
+            server.stop()
+
+    with Server(tmp_path, address=SERVER, port=0, on_event=tell) as server:
+        dump(server, CLIENT, b"data")
+        server.wait(timeout=PATIENCE)
+        with pytest.raises(NetdumpError, match="has stopped"):
+            server.wait()
+    assert isinstance(told[0], Listening)
+    assert isinstance(told[-1], Stopped)
+
+
+def test_an_exception_in_the_with_ends_it_and_comes_out(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        Server(tmp_path, address=SERVER, port=0) as server,
+    ):
+        raise ZeroDivisionError
+    with pytest.raises(NetdumpError, match="has stopped"):
+        server.wait()
+    assert server_threads() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_nothing_is_left_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with Server(tmp_path, address=SERVER, port=0) as server:
+            dump(server, CLIENT, b"data")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# What goes wrong
+
+
+def test_a_port_that_is_taken_is_told_on_entering(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((SERVER, 0))
+        server = Server(tmp_path, address=SERVER, port=taken.getsockname()[1])
+        with pytest.raises(SocketError, match="cannot listen: Address already in use"):
+            server.__enter__()
+    assert server_threads() == []
+
+
+def test_a_directory_that_is_none_is_told_on_entering(tmp_path: Path) -> None:
+    server = Server(tmp_path / "none", address=SERVER, port=0)
+    with pytest.raises(StoreError, match="none"):
+        server.__enter__()
+
+
+class OurError(Exception):
+    pass
+
+
+def fail_at(kind: type[Event]) -> Callable[[Event], None]:
+    """An on_event that cannot take events of a kind."""
+
+    def fail(event: Event) -> None:
+        if isinstance(event, kind):
+            raise OurError(kind.kind)
+
+    return fail
+
+
+def failing(directory: Path, then: Callable[[Server], object]) -> None:
+    """Run a server whose thread fails when a HERALD comes, and do something after that."""
+    on_event = fail_at(Started)
+    with Server(directory, address=SERVER, port=0, on_event=on_event) as server:
+        with Client(CLIENT) as client:
+            client.herald(server.address, patience=0.2)
+        then(server)
+
+
+def test_an_error_in_the_thread_is_raised_by_wait_and_comes_out_of_the_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def wait(server: Server) -> None:
+        with pytest.raises(OurError, match="started") as raised:
+            server.wait(timeout=PATIENCE)
+        raise raised.value
+
+    with pytest.raises(OurError, match="started"):
+        failing(tmp_path, wait)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_error_in_the_thread_that_nobody_waited_for_is_raised_on_leaving(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left: list[Server] = []
+    with pytest.raises(OurError):
+        failing(tmp_path, left.append)
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(OurError):
+        left[0].wait()
+
+
+def test_another_error_does_not_hide_that_of_the_thread(tmp_path: Path) -> None:
+    with pytest.raises(OurError) as raised:
+        failing(tmp_path, lambda server: 1 // 0)
+    assert isinstance(raised.value.__context__, ZeroDivisionError)
+
+
+def test_a_dump_that_on_event_fails_on_is_filed_and_returned_first(tmp_path: Path) -> None:
+    server = Server(tmp_path, address=SERVER, port=0, on_event=fail_at(Ended))
+    with pytest.raises(OurError), server:
+        dump(server, CLIENT, b"data")
+    assert server.wait(timeout=PATIENCE).complete
+    with pytest.raises(OurError):
+        server.wait(timeout=PATIENCE)
+    assert (tmp_path / f"vmcore.{CLIENT}.0").read_bytes() == b"data"
+
+
+def test_on_event_cannot_wait(tmp_path: Path) -> None:
+    server = Server(tmp_path, address=SERVER, port=0, on_event=lambda event: server.wait())
+    with pytest.raises(UsageError, match="the server would wait for itself"), server:
+        server.wait(timeout=PATIENCE)
+
+
+def test_before_it_is_entered_there_is_nothing_to_wait_for_and_it_serves_once(
+    tmp_path: Path,
+) -> None:
+    server = Server(tmp_path, address=SERVER, port=0)
+    for use in (server.wait, server.stop, lambda: server.address):
+        with pytest.raises(NetdumpError, match="not started"):
+            use()
+    with server, pytest.raises(NetdumpError, match="serves once"):
+        server.__enter__()
+    with pytest.raises(NetdumpError, match="serves once"):
+        server.__enter__()
+
+
+# Elsewhere than in a thread
+
+
+def test_with_asyncio_both_run_in_threads_of_it(tmp_path: Path) -> None:
+    async def receive_and_send() -> Ended:
+        with Server(tmp_path, address=SERVER, port=0) as server:
+            waiting = asyncio.create_task(asyncio.to_thread(server.wait, timeout=PATIENCE))
+            result = await asyncio.to_thread(
+                send_dump, b"from a coroutine", server.address, client=CLIENT
+            )
+            assert result.finished
+            return await waiting
+
+    ended = asyncio.run(receive_and_send())
+    assert Path(ended.files["vmcore"] or "").read_bytes() == b"from a coroutine"
+
+
+SERVE = """
+import sys
+from scapy_netdump import serve
+
+def tell(event):
+    print(event.kind, getattr(event, "port", ""), flush=True)
+
+serve(sys.argv[1], address=sys.argv[2], port=0, on_event=tell)
+"""
+
+
+def test_serve_ends_in_good_order_with_ctrl_c(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVE, str(tmp_path), SERVER]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as end:
+        assert end.stdout is not None
+        assert end.stderr is not None
+        kind, port = end.stdout.readline().split()
+        assert kind == "listening"
+        with Client(CLIENT) as client:
+            assert client.herald((SERVER, int(port)))
+            assert client.say(VMCORE, 0, b"data")
+            end.send_signal(signal.SIGINT)
+            told = end.stdout.read().split()
+        assert end.wait(PATIENCE) == 0
+        assert end.stderr.read() == ""
+    assert told[-2:] == ["ended", "stopped"]
+    assert (tmp_path / f"vmcore.{CLIENT}.0").read_bytes() == b"data"
+
+
+def test_serve_tells_what_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        serve(tmp_path / "none", address=SERVER, port=0)
+
+
+def test_finished_is_acked_again_after_wait_returned(tmp_path: Path) -> None:
+    """A dump that was waited for is filed; its client may still ask whether it is."""
+    with Server(tmp_path, address=SERVER, port=0) as server, Client(CLIENT) as client:
+        assert client.herald(server.address)
+        client.dump(b"data", header(4))
+        server.wait(timeout=PATIENCE)
+        assert client.say(FINISHED)

@@ -23,15 +23,14 @@ SERVER, CLIENT = "127.72.0.1", "127.72.1.1"
 PROGRAM = """
 import json, resource, signal, sys
 from pathlib import Path
-from scapy_netdump.server.server import ServeOptions, Server
+from scapy_netdump.server.loop import ServerLoop
 from scapy_netdump.store.live_dumps import LiveDumps
 
 directory, address, largest = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 if largest:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 tell = lambda event: print(json.dumps(event.as_dict()), flush=True)
-options = ServeOptions(addresses=(address,), port=0)
-with Server(LiveDumps(directory), options, on_event=tell) as server:
+with ServerLoop(LiveDumps(directory), (address,), 0, on_event=tell) as server:
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     server.run()
 """

@@ -95,10 +95,11 @@ class Receiver:
         yield from self._running.values()
         yield from self._lingering.values()
 
-    def waiting(self, peer: tuple[str, int]) -> Session | None:
-        """The session that a HERALD of this client leads to, if nothing but HERALDs came to it:
-        what waits on its sockets has to be taken before another HERALD is."""
-        return self._waiting.get(self._key(peer))
+    def sessions_of(self, peer: tuple[str, int]) -> list[Session]:
+        """The sessions of a client that are not finished: what waits on their sockets has to be
+        taken before a HERALD of this client is."""
+        key = self._key(peer)
+        return [of[key] for of in (self._waiting, self._running) if key in of]
 
     def herald(
         self, peer: tuple[str, int], local: str, datagram: wire.Buffer, now: float
@@ -118,7 +119,7 @@ class Receiver:
         if session is not None:
             session.herald(now)
         else:
-            session = self._begin(peer, local, bytes(datagram[message.start :]), now)
+            session = self._begin(peer, local, message.seqno, bytes(datagram[message.start :]), now)
         return None if session is None else (session, wire.ack(message.seqno))
 
     def expire(self, now: float) -> None:
@@ -152,7 +153,7 @@ class Receiver:
         return outcome
 
     def _begin(
-        self, peer: tuple[str, int], local: str, payload: bytes, now: float
+        self, peer: tuple[str, int], local: str, seqno: int, payload: bytes, now: float
     ) -> Session | None:
         key = self._key(peer)
         path, note = _path(payload)
@@ -169,14 +170,21 @@ class Receiver:
         if refusal:
             self._refuse(peer, refusal, now)
             return None
-        return self._open(peer, local, sink, path, note or sink.note, now)
+        return self._open(peer, local, seqno, sink, path, note or sink.note, now)
 
     def _open(
-        self, peer: tuple[str, int], local: str, sink: Sink, path: bytes, note: str, now: float
+        self,
+        peer: tuple[str, int],
+        local: str,
+        seqno: int,
+        sink: Sink,
+        path: bytes,
+        note: str,
+        now: float,
     ) -> Session:
         """Begin a session, which waits for its data."""
         self._count += 1
-        session = Session(self._count, peer, local, sink, self._limits, now)
+        session = Session(self._count, peer, local, sink, self._limits, now, seqno)
         session.tell, session.changed = self._tell, self._changed
         session.succeed = self._succeed
         session.account.herald(path)
@@ -193,14 +201,13 @@ class Receiver:
         try:
             if session is None:
                 sink = self._sinks.begin(old.client, path)
-                session = self._open(peer, old.server, sink, path, _BEGAN_AGAIN, now)
+                session = self._open(peer, old.server, old.heralded, sink, path, _BEGAN_AGAIN, now)
             session.inherit(old, now)
         except StoreError as error:
             self._refuse(peer, str(error), now)
             if session is not None:
                 self._end(session, ERROR, str(error), now)
             return None
-        old.account.doubt = f"{_BEGAN_AGAIN}, some bytes may be of the dump that followed"
         self._outcome.moved.append((old, session))
         self.busy = True
         return session

@@ -17,13 +17,13 @@ from ...errors import StoreError
 from ...kerneldump.header import HEADER_SIZE as KDH_SIZE
 from ...wire import ACK_SIZE, HEADER_SIZE, Buffer, Run, ack, alone, runs
 from ..account import Account
-from ..extents import Extents, pieces
-from ..identity import REBOOT_TIME, Evidence, judge
+from ..extents import pieces
 from ..verdict import Verdict
 from .closing import Closing
 from .events import ERROR, INCOMPLETE, Event, HeaderReceived, OffLimits, Progress, WriteFailed
 from .incoming import IncomingFile, WriteError
 from .limits import Limits
+from .restart import DOUBT, Restart
 from .sinks import Sink
 
 #: pwritev(2) takes so many pieces on all systems (IOV_MAX).
@@ -47,8 +47,8 @@ class Session:
     """One dump of one client, from its HERALD until it no longer lingers.
 
     ``number`` is its own, ``client`` and ``client_port`` sent the HERALD to ``server``
-    (addresses as text). ``transfer`` says what is here; ``last`` is when the client was
-    last heard of.
+    (addresses as text) with the number ``heralded``. ``account`` says what is here; ``last``
+    is when the client was last heard of.
     """
 
     def __init__(
@@ -59,8 +59,10 @@ class Session:
         sink: Sink,
         limits: Limits,
         now: float,
+        heralded: int = 0,
     ) -> None:
         self.number = number
+        self.heralded = heralded
         self.client, self.client_port = client
         self.server = server
         self.sink = sink
@@ -78,8 +80,8 @@ class Session:
         self.succeed: Callable[[Session, float], Session | None] = _nobody
         #: The session of the dump that the client sends now, if it began again.
         self.successor: Session | None = None
-        self._heralded_again: float | None = None
-        self._repeats = Extents()
+        self._restart: Restart | None = None
+        self._highest = self._highest_of_data = -1
         self._limits = limits
         self._told_limit = False
         account = self.account
@@ -120,12 +122,10 @@ class Session:
         self.heralded_again(now)
 
     def heralded_again(self, now: float) -> None:
-        """The client was heard to say HERALD again: whether it only repeats it, or began again,
-        what comes here will tell. A client that began again may send to the port of the dump
-        before, as any ack that comes late from there answers its HERALD (PROTOCOL.md)."""
-        if self._heralded_again is None:
-            self._repeats = Extents()
-        self._heralded_again = now
+        """The client was heard to say HERALD again, and all that it sent here before was taken:
+        whether it only repeats it, or began again, what comes will tell."""
+        self._settle_restart()
+        self._restart = Restart(self.account, now)
 
     def progress(self, now: float) -> Progress:
         """How far it is."""
@@ -158,15 +158,16 @@ class Session:
         return b"".join(acks)
 
     def inherit(self, other: Session, now: float) -> None:
-        """Take what the client's dump has in common with the one that it sent before, and that it
-        has sent again by now. StoreError if that cannot be stored."""
-        for start, end in other._repeats:
-            for first, last in pieces(start, end):
-                self.sink.write(
-                    formats.VMCORE, [other.sink.read(formats.VMCORE, first, last)], first
-                )
-                self.account.vmcore.add(first, last)
-                self._stored(now)
+        """Go on with what comes to the port of another session: take what both dumps have in
+        common. StoreError if that cannot be stored."""
+        for part in other._restart.again if other._restart is not None else ():
+            for start, end in pieces(*part):
+                data = other.sink.read(formats.VMCORE, start, end)
+                self.sink.write(formats.VMCORE, [data], start)
+                self.account.vmcore.add(start, end)
+        self.account.doubt = other.account.doubt = DOUBT
+        if self.account.vmcore.total:
+            self._stored(now)
 
     def end(self, reason: str, cause: str, now: float) -> None:
         """Let it be over: nothing is acked any more. ``cause`` becomes part of the status."""
@@ -183,12 +184,15 @@ class Session:
         message = alone(datagram)
         if message is None or message.type != formats.VMCORE or self.phase is not Phase.RUNNING:
             return b""
+        if self._restart is not None:
+            return b""
         start, end = message.offset, message.offset + message.len
         if start != self._vmcore.extents.end or not start < end <= self._limits.dump_size:
             return b""
         self._vmcore.write((datagram[HEADER_SIZE:],), start, end)
         self.messages += 1
         self.last = now
+        self._number(message.seqno)
         return ack(message.seqno)
 
     def _take_all(self, found: Sequence[Run], view: memoryview, now: float) -> list[bytes]:
@@ -199,8 +203,8 @@ class Session:
                 try:
                     self._take(run, view, now, acks)
                 except BeganAgainError:
-                    self._heralded_again = None
                     self.successor = self.succeed(self, now)
+                    self._restart = None
                     if self.successor is not None:
                         return acks + self.successor._take_all(found[place:], view, now)
                     self._take(run, view, now, acks)
@@ -229,6 +233,8 @@ class Session:
                     acks.append(run.seqnos)
                     return
         self._flush(now, acks)
+        self._check_same_dump(run, view, now)
+        self._check_order(run)
         for place in range(run.number):
             start = run.start + place * (HEADER_SIZE + run.size)
             payload = view[start : start + run.size]
@@ -244,44 +250,82 @@ class Session:
         self._pieces += [view[at] for at in _slices(run.start, run.size, run.number)]
         self._pieces_end = run.offset + run.number * run.size
         self._pieces_acks.append(run.seqnos)
+        self._number(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
 
     def _merge(self, run: Run, view: memoryview) -> bool:
         """Take messages some bytes of which are here: sent again, as their acks got lost. False,
         and nothing is taken, if any byte differs."""
         covers, size = self._vmcore.extents.covers, run.size
-        data = memoryview(b"".join([view[at] for at in _slices(run.start, size, run.number)]))
+        data = self._joined(run, view)
         if not self._vmcore.agrees(data, run.offset):
             return False
         offsets = range(run.offset, run.offset + size * run.number, size)
         self.repeated += sum(covers(offset, offset + size) for offset in offsets)
-        self._note_repeats(run.offset, run.offset + len(data))
+        self._note(run.offset, run.offset + len(data))
         self._vmcore.add(data, run.offset)
         self.messages += run.number
         return True
 
-    def _note_repeats(self, start: int, end: int) -> None:
-        """Note what came again, and was the same, since a HERALD was repeated: another dump that
-        this client begins has it in common with this one."""
-        if self._heralded_again is not None:
-            for first, last in self._vmcore.extents.present(start, end):
-                self._repeats.add(first, last)
+    def _note(self, start: int, end: int) -> None:
+        """Note that bytes of the vmcore are about to be stored, or came again."""
+        if self._restart is not None:
+            self._restart.note(start, end, self._vmcore.extents)
 
-    def _began_again(self, payload: memoryview, now: float) -> bool:
-        """Whether other bytes for a place mean that the client sends another dump."""
-        if self._heralded_again is None or now - self._heralded_again > REBOOT_TIME:
-            return False
-        evidence = Evidence(
-            heralded=True,
-            begins_again=True,
-            agreeing=self._repeats.total,
-            differing=len(payload),
-        )
-        return judge(evidence).one is False
+    def _check_same_dump(self, run: Run, view: memoryview, now: float) -> None:
+        """BeganAgainError if messages bring other bytes than are here, and that means that the
+        client sends another dump; nothing of them is taken then."""
+        file = self._files.get(run.type)
+        if self._restart is None or file is None or self.phase not in _RECEIVING:
+            return
+        if self._restart.over(now):
+            self._settle_restart()
+            return
+        differs = not file.agrees(self._joined(run, view), run.offset)
+        if differs and self._restart.means_another_dump(run.size * run.number):
+            raise BeganAgainError
+
+    def _number(self, seqno: int) -> None:
+        """Note the number of a message that brought data."""
+        if seqno > self._highest:
+            self._highest = seqno
+        if seqno > self._highest_of_data:
+            self._highest_of_data = seqno
+
+    def _check_order(self, run: Run) -> None:
+        """Note what the number of a message tells.
+
+        Header and FINISHED are numbered after the data. A client that began again counts anew,
+        and late acks for the dump before make it skip what it should send, but nothing beyond
+        their numbers. (netdumpd's own test client gives FINISHED the number of its HERALD,
+        PROTOCOL.md.)
+        """
+        last = int.from_bytes(run.seqnos[-ACK_SIZE:], "big")
+        if self.phase in _RECEIVING and run.type in (formats.KDH, formats.FINISHED):
+            header_known = len(bytes(self.account.headers.versions[0])) == KDH_SIZE
+            news = run.type == formats.FINISHED or not header_known
+            if news and self.heralded < last <= self._highest_of_data:
+                self.account.doubt = DOUBT
+            if run.type == formats.FINISHED:
+                self.account.unseen = max(0, last - self._highest - 1)
+        elif run.type in (formats.VMCORE, formats.EKCD_KEY):
+            self._number(last)
+        self._highest = max(self._highest, last)
+
+    def _settle_restart(self) -> None:
+        """The client is no longer expected to begin again."""
+        if self._restart is not None:
+            self._restart.doubt(self.account, self._limits.in_flight)
+            self._restart = None
+
+    def _joined(self, run: Run, view: memoryview) -> memoryview:
+        """The payloads of a run, one behind the other."""
+        return memoryview(b"".join([view[at] for at in _slices(run.start, run.size, run.number)]))
 
     def _flush(self, now: float, acks: list[bytes]) -> None:
         """Write what is queued, and only then let it be acked."""
         if not self._pieces:
             return
+        self._note(self._pieces_start, self._pieces_end)
         self._vmcore.write(self._pieces, self._pieces_start, self._pieces_end)
         acks += self._pieces_acks
         self.messages += len(self._pieces)
@@ -308,7 +352,7 @@ class Session:
         if not file.agrees(payload, offset):
             return self._take_other(file, payload, offset, now)
         if kind == formats.VMCORE:
-            self._note_repeats(offset, end)
+            self._note(offset, end)
         if file.add(payload, offset):
             self._stored(now)
             if kind == formats.KDH:
@@ -325,8 +369,6 @@ class Session:
 
     def _take_other(self, file: IncomingFile, payload: memoryview, offset: int, now: float) -> bool:
         """Take a message some bytes of which are here with other values; whether it is stored."""
-        if self._began_again(payload, now):
-            raise BeganAgainError
         if len(payload) > self._room_for_others:
             self._tell_limit(
                 offset, len(payload), f"more than {self._limits.other} bytes differ", now
@@ -397,6 +439,7 @@ class Session:
 
     def _close(self, reason: str, cause: str, now: float) -> None:
         """File it, unless that is done."""
+        self._settle_restart()
         if self.closing is None:
             self.closing = Closing(
                 identity=self.identity,

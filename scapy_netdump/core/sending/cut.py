@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump cut into messages, in the kernel's order. Imports the codec and its formats.
+"""A dump cut into messages, in the kernel's order.
 
 HERALD, the key, the vmcore, the header, FINISHED; sequence numbers rise by one per message
 from 1 on (PROTOCOL.md, "One dump by the kernel client").

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A bad network, on purpose. Imports nothing of the package but the codec's Buffer.
+"""A bad network, on purpose.
 
 The same numbers from `chance` make the same faults. What an Ethernet or UDP checksum would
 catch is not imitated by changed payloads, which would arrive: a damaged datagram is one that

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages on their way: which were acked, which are lost. Imports its neighbours.
+"""Messages on their way: which were acked, which are lost.
 
 A message is lost when one that was sent later has been acked, and enough later: RFC 8985
 (RACK), with messages for segments. Each transmission has a serial number of its own, so

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""FreeBSD's way to send a dump: debugnet_send() in sys/net/debugnet.c. Imports its neighbours.
+"""FreeBSD's way to send a dump: debugnet_send() in sys/net/debugnet.c.
 
 A chunk of at most 64 KiB goes out at once and must be acked whole before the next one. What
 is not acked after `polls` polls goes out again under the same sequence numbers. (The kernel
@@ -30,13 +30,21 @@ class KernelSender:
     """
 
     def __init__(
-        self, dump: Dump, path: bytes, payload: int, patience: Patience, *, ack_bug: bool = False
+        self,
+        dump: Dump,
+        path: bytes,
+        payload: int,
+        patience: Patience,
+        *,
+        herald_port: int = HERALD_PORT,
+        ack_bug: bool = False,
     ) -> None:
         self.counters = Counters()
         self._patience = patience
         self._ack_bug = ack_bug
         self._source = Frames(dump, path, payload)
-        self._port = HERALD_PORT  # from which the server has answered
+        self._herald_port = herald_port
+        self._port = herald_port  # then the one from which the server has answered
         self._chunk: Frame | None = None
         self._unacked: set[int] = set()
         self._transmissions = 0
@@ -113,4 +121,4 @@ class KernelSender:
         return Burst(memoryview(data), chunk.size, self._to(chunk))
 
     def _to(self, chunk: Frame) -> int:
-        return HERALD_PORT if chunk.kind == HERALD else self._port
+        return self._herald_port if chunk.kind == HERALD else self._port

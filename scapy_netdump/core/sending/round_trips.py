@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How long an ack takes, and how long to wait for one: RFC 6298. Imports nothing."""
+"""How long an ack takes, and how long to wait for one: RFC 6298."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What sending a dump is, whatever the discipline. Imports the codec and the errors.
+"""What sending a dump is, whatever the discipline.
 
-window.py and kernel_discipline.py send; frames.py cuts a dump into messages for both.
+window.py and kernel.py send; cut.py cuts a dump into messages for both.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The default way to send a dump: a sliding window. Imports its neighbours.
+"""The default way to send a dump: a sliding window.
 
 Messages are sent again one by one: those that later ones have overtaken (flight.py), and,
 when nothing comes back at all for a time-out (round_trips.py), the last one as a probe. Behind
@@ -29,7 +29,15 @@ _MAX_FRAMES = 256
 class WindowSender:
     """Sends with a window, as fast as acks come back, and steps aside when messages get lost."""
 
-    def __init__(self, dump: Dump, path: bytes, payload: int, patience: Patience) -> None:
+    def __init__(
+        self,
+        dump: Dump,
+        path: bytes,
+        payload: int,
+        patience: Patience,
+        *,
+        herald_port: int = HERALD_PORT,
+    ) -> None:
         self.counters = Counters()
         self._patience = patience
         self._source = Frames(dump, path, payload)
@@ -41,7 +49,8 @@ class WindowSender:
         self._window = WindowSize(self._size, self._round_trips)
         self._frames: list[Frame] = []  # those with messages that are not acked, in order
         self._held: Frame | None = None  # FINISHED, until all else is acked
-        self._port = HERALD_PORT
+        self._herald_port = herald_port
+        self._port = herald_port  # then the one from which the server has answered
         self._port_known = False
         self._done = False
         self._timeout = float("inf")  # when to probe
@@ -74,7 +83,7 @@ class WindowSender:
         if not pieces:
             return None
         data = pieces[0] if len(pieces) == 1 else memoryview(b"".join(pieces))
-        return Burst(data, size, self._port if self._port_known else HERALD_PORT)
+        return Burst(data, size, self._port if self._port_known else self._herald_port)
 
     def receive(self, payload: Buffer, port: int, now: float) -> None:
         """Acks. Until the HERALD's own has come, any sets the server's port (PROTOCOL.md)."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many messages may be on their way at once. Imports its neighbour.
+"""How many messages may be on their way at once.
 
 A dump server has a receive buffer, and what does not fit is lost: a stock netdumpd has
 128 KiB, and falls to 1 MB/s when it overflows (PROTOCOL.md). A network may lose messages

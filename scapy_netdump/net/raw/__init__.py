@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """netdump over Ethernet frames of our own, as a panicking kernel sends them.
 
-Imports Scapy, so only who was asked for an interface imports this. Linux only.
+Loaded only for who names an interface, as Scapy takes a second to import. Linux only.
 """

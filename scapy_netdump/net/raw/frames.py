@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages to frames, and frames to what a server sent. Imports Scapy's layers; no sockets.
+"""Messages to frames, and frames to what a server sent.
 
 Scapy builds one frame; the others differ from it in two lengths, two checksums and a port.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A transport that needs no address of the host: it sends frames, as a panicking kernel does.
 
-Imports its neighbour, Scapy for what it knows of interfaces and routes, and sockets.
+Scapy tells it of interfaces and routes.
 """
 
 from __future__ import annotations

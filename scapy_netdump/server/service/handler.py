@@ -3,7 +3,7 @@
 
 That process is forked before the server confines itself and starts threads: scripts run with
 the rights that the server had then, and nothing they do delays a client. Neither end of the
-conversation is ever interpreted by a shell. Imports the standard library and the errors.
+conversation is ever interpreted by a shell.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Confinement of this process to a part of the file system, by Linux's Landlock.
 
-landlock(7); structures and numbers are those of linux/landlock.h. Standard library only.
+landlock(7); structures and numbers are those of linux/landlock.h.
 """
 
 from __future__ import annotations

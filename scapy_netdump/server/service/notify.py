@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Notices to the service manager, as sd_notify(3) sends them. Standard library only.
+"""Notices to the service manager, as sd_notify(3) sends them.
 
 The variables and the messages are those of sd_notify(3) and sd_watchdog_enabled(3).
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A file with the number of the process that runs. Imports the standard library and the errors.
+"""A file with the number of the process that runs.
 
 Locked as long as the process lives, as FreeBSD's pidfile(3) does it: what a crash left behind
 is in nobody's way, and a second server notices the first.

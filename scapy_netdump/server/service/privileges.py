@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From root to an ordinary user, for good. Imports the standard library and the errors."""
+"""From root to an ordinary user, for good."""
 
 from __future__ import annotations
 

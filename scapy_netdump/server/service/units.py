@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What starts the server at boot: files of this package, filled in. Standard library only."""
+"""What starts the server at boot: files of this package, filled in."""
 
 from __future__ import annotations
 

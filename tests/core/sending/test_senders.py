@@ -136,6 +136,24 @@ def test_any_ack_before_the_heralds_own_sets_the_port_and_later_ones_do_not(
 
 
 @pytest.mark.parametrize("discipline", DISCIPLINES)
+@given(herald_port=st.integers(1, 65_535), port=st.integers(1, 65_535))
+@settings(max_examples=20)
+def test_only_the_herald_goes_to_the_herald_port_that_is_given(
+    discipline: type, herald_port: int, port: int
+) -> None:
+    """Each time that it goes out; all else goes to where the HERALD's ack came from."""
+    sending = discipline(Content(bytes(3000)), b"", 1448, Patience(), herald_port=herald_port)
+    for now in (0.0, 1.0):
+        burst = sending.next_burst(now)
+        assert burst is not None
+        assert burst.port == herald_port
+    sending.receive(b"\0\0\0\1", port, 1.1)
+    burst = sending.next_burst(1.1)
+    assert burst is not None
+    assert burst.port == port
+
+
+@pytest.mark.parametrize("discipline", DISCIPLINES)
 @given(payloads=st.lists(strays, max_size=30), port=st.sampled_from([1, 20023]))
 @settings(max_examples=50)
 def test_no_datagram_does_harm(discipline: type, payloads: list[bytes], port: int) -> None:

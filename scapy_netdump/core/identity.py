@@ -23,6 +23,10 @@ REBOOT_TIME = 60.0
 #: pause in it. Seconds.
 LONGEST_PAUSE = 600.0
 
+#: A client that waits for acks is not silent for so long: it sends again, the kernel's every
+#: second. Seconds.
+LONG_SILENCE = 2.0
+
 #: A client sends again from the stretch that it has in flight (the kernel: 64 KiB). One that
 #: goes back to its first message after more bytes than this has begun another dump.
 RESEND_WINDOW = 1 << 20
@@ -54,6 +58,7 @@ class Evidence:
     earlier one had its FINISHED. ``heralded``: a HERALD lies between them. ``begins_again``: the
     later one starts with a client's first messages. ``sent``: bytes that the earlier one had
     sent by then. ``otherwise``: messages, or pages, that came again and are mostly other bytes.
+    ``misplaced``: messages of one number that are for different places.
     ``one_clock``: one capture shows both, so that their order in time is sure. ``told``: what is
     known of each from its info file, by that file's names. ``ends``: how far the bytes of each go.
     """
@@ -68,6 +73,7 @@ class Evidence:
     begins_again: bool = False
     sent: int = 0
     otherwise: int = 0
+    misplaced: int = 0
     one_clock: bool = True
     told: tuple[Mapping[str, str], Mapping[str, str]] = field(default=({}, {}))
     ends: tuple[int, int] = (0, 0)
@@ -135,6 +141,8 @@ def _by_order(evidence: Evidence) -> Judgement | None:
     apart = evidence.apart or 0.0
     if evidence.otherwise > 1 and (evidence.one_clock or evidence.begins_again):
         return _another(f"{evidence.otherwise} messages of it came again with other bytes")
+    if evidence.misplaced > 1:
+        return _another(f"{evidence.misplaced} of its numbers stand for other places")
     agreeing = evidence.agreeing >= MIN_AGREEING and not evidence.differing
     if agreeing and not evidence.one_clock and apart <= REBOOT_TIME:
         return Judgement(True, _in_common(evidence))
@@ -144,6 +152,9 @@ def _by_order(evidence: Evidence) -> Judgement | None:
         return _another(f"{apart:.0f} s lie between, longer than a server waits")
     if apart > REBOOT_TIME and (evidence.begins_again or evidence.heralded):
         return _another(f"it began {apart:.0f} s later, time enough to boot")
+    common = evidence.agreeing + evidence.differing
+    if evidence.begins_again and apart > LONG_SILENCE and (evidence.heralded or not common):
+        return _another(f"it began again after a silence of {apart:.0f} s")
     if evidence.begins_again and evidence.sent > RESEND_WINDOW:
         return _another(f"it began again after {evidence.sent} bytes")
     return None

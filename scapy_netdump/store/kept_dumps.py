@@ -24,6 +24,9 @@ from .retention import INFO_SIZE
 
 _MAX_MAPFILE = 1 << 30
 
+#: What netdumpd says of a dump of which no more came; it notes no holes.
+_TIMED_OUT = Verdict(Kind.INCOMPLETE, "client timed out")
+
 
 class UnreadableError(StoreError):
     """A dump of which something cannot be read."""
@@ -148,7 +151,7 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     told = Verdict.from_line(lines[-1]) if lines else None
     values = info_values("\n".join(lines))
     netdumpds = not kdh and "Architecture" in values
-    noted = told is not None and told.kind in (Kind.COMPLETE, Kind.UNKNOWN)
+    noted = told not in (None, _TIMED_OUT)
     known = noted and not netdumpds and not vmcore.endswith(PART)
     account.holes_known = map_ is not None or known
     return KeptFiles(directory, names, number, vmcore, map_, told, values, account)

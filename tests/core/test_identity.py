@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapy_netdump.core.identity import (
+    LONG_SILENCE,
     LONGEST_PAUSE,
     MIN_AGREEING,
     REBOOT_TIME,
@@ -41,6 +42,15 @@ SAME_WAY = Evidence(way=Way.SAME, apart=0.0)
             "it began again after",
         ),
         (Evidence(agreeing=MIN_AGREEING, differing=1), "1 byte of it differ"),
+        (replace(SAME_WAY, otherwise=2), "2 messages of it came again with other bytes"),
+        (replace(SAME_WAY, misplaced=2), "2 of its numbers stand for other places"),
+        (replace(SAME_WAY, apart=3.0, begins_again=True), "again after a silence of 3 s"),
+        (
+            replace(SAME_WAY, apart=3.0, begins_again=True, heralded=True, agreeing=9),
+            "again after a silence of 3 s",
+        ),
+        (Evidence(told=({"Hostname": "a"}, {"Hostname": "b"})), "Hostname is a first, b second"),
+        (Evidence(headers=(FIRST, None), ends=(0, 5001)), "5001 bytes, where the header tells"),
     ],
 )
 def test_what_makes_another_dump(evidence, reason):
@@ -58,7 +68,13 @@ def test_what_makes_another_dump(evidence, reason):
         replace(SAME_WAY, finished=True),  # a late copy
         replace(SAME_WAY, begins_again=True, agreeing=1448),  # its first chunk again
         replace(SAME_WAY, apart=LONGEST_PAUSE),
-        replace(SAME_WAY, apart=REBOOT_TIME, begins_again=True),
+        replace(SAME_WAY, apart=REBOOT_TIME, begins_again=True, agreeing=10),
+        replace(SAME_WAY, apart=LONG_SILENCE, begins_again=True, heralded=True),
+        replace(SAME_WAY, otherwise=1, misplaced=1),
+        replace(SAME_WAY, otherwise=2, one_clock=False),
+        replace(SAME_WAY, finished=True, begins_again=True, agreeing=512, one_clock=False),
+        Evidence(told=({"Hostname": "a"}, {"Hostname": "a"}), agreeing=MIN_AGREEING),
+        Evidence(headers=(FIRST, None), ends=(0, 5000), agreeing=MIN_AGREEING),
         replace(SAME_WAY, heralded=True, begins_again=True, sent=RESEND_WINDOW),
         replace(SAME_WAY, heralded=True, sent=RESEND_WINDOW + 1),
         Evidence(headers=(FIRST, FIRST), apart=1e9, way=Way.OTHER),

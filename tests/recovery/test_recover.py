@@ -9,6 +9,7 @@ import hashlib
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -31,6 +32,7 @@ from helpers.traffic import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scapy_netdump import formats
 from scapy_netdump.capture import datagrams
 from scapy_netdump.core.extents import Extents
 from scapy_netdump.core.observing.selection import Selection
@@ -225,6 +227,78 @@ def test_captures_of_one_dump_fill_each_others_holes(tmp_path: Path) -> None:
     dump = the_only(recover_from(tmp_path / "all", *halves))
     assert dump.complete
     assert vmcore_of(dump) == VMCORE
+
+
+# Dumps of one machine
+
+
+FIRST = header(len(VMCORE), panicstring=b"first")
+SECOND = header(len(VMCORE), panicstring=b"second")
+OTHER = Random(7).randbytes(len(VMCORE))
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_two_panics_in_two_captures_are_two_dumps_in_the_order_of_their_time(
+    swap: bool, tmp_path: Path
+) -> None:
+    first = [*Dump(vmcore=VMCORE[:150_000], finished=False).traffic()]
+    first += Dump(kdh=FIRST, heralded=False, finished=False, first_seqno=200).traffic()
+    second = Dump(vmcore=OTHER, kdh=SECOND, start=1_700_086_400.0).traffic()
+    captures = [pcap(first), pcap(second)]
+    recovery = recover_from(tmp_path, *(reversed(captures) if swap else captures))
+    broken, whole = recovery.dumps
+    assert str(broken.verdict) == "Dump incomplete: 150000 of 300000 bytes missing in 1 range"
+    assert [dump.panicstring for dump in recovery.dumps] == ["first", "second"]
+    assert broken.files.vmcore == tmp_path / "crash" / "vmcore.10.99.0.2.0"
+    assert vmcore_of(broken) == VMCORE[:150_000]
+    assert whole.complete
+    assert whole.files.vmcore == tmp_path / "crash" / "vmcore.10.99.0.2.1"
+    assert vmcore_of(whole) == OTHER
+    names = {path.name for path in (tmp_path / "crash").iterdir()}
+    assert not any(name.endswith((".part", ".moving")) for name in names)
+    assert "info.10.99.0.2.2" not in names
+    assert (tmp_path / "crash" / "bounds.10.99.0.2").read_text() == "2\n"
+
+
+def test_a_stray_message_far_behind_the_end_is_set_aside_and_said(tmp_path: Path) -> None:
+    *traffic, finished, ack = DUMP.traffic()
+    stray = DUMP.message(formats.VMCORE, 213, 1 << 40, b"s" * 1000)
+    dump = the_only(recover_from(tmp_path, pcap([*traffic, stray, finished, ack])))
+    reason = f"1000 stray bytes set aside, the first at {1 << 40}"
+    assert str(dump.verdict) == f"Dump contradicted: {reason}"
+    assert vmcore_of(dump) == VMCORE
+    assert dump.files.other is not None
+    assert dump.files.other.read_bytes() == stray.payload[:4] + bytes(4) + stray.payload[8:]
+
+
+def test_of_two_headers_the_one_that_fits_counts_and_the_other_is_kept(tmp_path: Path) -> None:
+    one, two = header(100, panicstring=b"one"), header(len(VMCORE), panicstring=b"two")
+    traffic = Dump(vmcore=VMCORE, kdh=two).traffic()
+    early = DUMP.message(formats.KDH, 2, 0, one)
+    dump = the_only(recover_from(tmp_path, pcap([*traffic[:2], early, *traffic[2:]])))
+    assert "2 dump headers that differ" in str(dump.verdict)
+    assert dump.panicstring == "two"
+    assert vmcore_of(dump) == VMCORE
+    assert dump.files.kdh is not None
+    assert dump.files.kdh.read_bytes() == two
+    assert dump.files.kdh_other is not None
+    assert dump.files.kdh_other.read_bytes() == one
+
+
+def test_parts_of_a_rotated_capture_in_any_order_make_the_same_files(tmp_path: Path) -> None:
+    traffic = [*DUMP.traffic(), *Dump(vmcore=OTHER, kdh=SECOND, start=1_700_000_100.0).traffic()]
+    cuts = [0, 1, 90, 300, 435, 700, len(traffic)]
+    parts = [pcap(traffic[begin:end]) for begin, end in pairwise(cuts)]
+    files = []
+    for order in ([*range(6)], [5, 3, 1, 0, 2, 4]):
+        directory = tmp_path / str(order[0])
+        directory.mkdir()
+        assert recover_from(directory, *(parts[number] for number in order)).complete
+        crash = directory / "crash"
+        files.append({path.name: path.read_bytes() for path in crash.iterdir()})
+    assert files[0] == files[1]
+    assert files[0]["vmcore.10.99.0.2.0"] == VMCORE
+    assert files[0]["vmcore.10.99.0.2.1"] == OTHER
 
 
 def test_a_file_that_is_no_capture_is_refused_before_anything_is_written(tmp_path: Path) -> None:

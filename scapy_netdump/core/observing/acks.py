@@ -103,6 +103,23 @@ class SentHistory(_Recent):
                 return first + int(rows[-1])
         return None
 
+    def place_of(self, seqno: int) -> int | None:
+        """Where the latest remembered message with this sequence number begins in the file."""
+        for _, block in self._newest_first():
+            rows = np.flatnonzero(block[1] == seqno)
+            if len(rows):
+                return int(block[2, rows[-1]])
+        return None
+
+    def places(self) -> tuple[Ints, Ints]:
+        """The numbers of the remembered messages, each once, and where they begin in the file;
+        none if one number stands for several places."""
+        blocks = [block[1:3] for _, block in self._newest_first()]
+        pairs = np.unique(np.concatenate([np.empty((2, 0), np.int64), *blocks], axis=1), axis=1)
+        seqnos, starts = pairs
+        several = len(np.unique(seqnos)) < len(seqnos)
+        return (seqnos[:0], starts[:0]) if several else (seqnos, starts)
+
 
 class AckHistory(_Recent):
     """Acks of one dump, in the order they were seen."""

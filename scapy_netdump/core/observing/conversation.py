@@ -16,7 +16,15 @@ from typing import TypeVar
 import numpy as np
 
 from ... import formats
-from ..identity import LONGEST_PAUSE, REBOOT_TIME, RESEND_WINDOW, Evidence, Way, judge
+from ..identity import (
+    LONG_SILENCE,
+    LONGEST_PAUSE,
+    REBOOT_TIME,
+    RESEND_WINDOW,
+    Evidence,
+    Way,
+    judge,
+)
 from .batch import Bytes, Floats, Ints
 from .heralds import Herald, Peer
 from .messages import Acks, Messages, payload
@@ -26,10 +34,12 @@ from .watcher import Watcher
 #: A client that sends again what is in flight goes back no further, most of the time. Messages.
 USUAL_FALL = 128
 
-#: A client that was silent for so long, and whose HERALD was heard again, has begun again if its
-#: messages are among its first. Seconds, and messages.
-LONG_SILENCE = 2.0
+#: What is called the first messages of a client that was silent before: of them some may be late,
+#: or not in the capture.
 FIRST_MESSAGES = 64
+
+#: Messages that change places on their way are not further apart than this.
+USUAL_DISORDER = 8
 
 #: Stretches of acks that are kept while no message came.
 MAX_EARLY = 8
@@ -85,26 +95,31 @@ class Stretch:
 class _Held:
     """What came since a client may have begun again, and what it tells."""
 
-    def __init__(self, apart: float, begun: int, furthest: int) -> None:
-        """``apart``: how long it was silent before; ``begun``: how many numbers its message is
-        ahead of the first one of its dump; ``furthest``: the number that the dump had come to."""
+    def __init__(self, apart: float, first: int, furthest: int) -> None:
+        """``apart``: how long it was silent before; ``first`` and ``furthest``: the number that
+        its dump began with, and that it had come to."""
         self.stretches: list[Stretch] = []
         self.apart = apart
         self.count = self.bytes = 0
-        self._begun = begun
+        self._first = first
         self._furthest = furthest
         self._latest: int | None = None
-        self._agreeing = self._differing = self._otherwise = 0
+        self._begun = _HALF
+        self._agreeing = self._differing = 0
+        self._otherwise = self._misplaced = self._odd = 0
         self._overlapping = self._new = self._unknown = 0
 
-    @property
-    def begins(self) -> bool:
+    def begins(self, heralded: bool) -> bool:
         """Whether a dump that has been seen may begin again with it."""
-        return self._begun < 0 or (self._begun <= 1 and self._overlapping > 0)
+        if heralded and self.apart > LONG_SILENCE:
+            return self._begun <= FIRST_MESSAGES
+        had = self._overlapping > 0 or self.apart > LONG_SILENCE
+        return self._begun < 0 or (self._begun <= 1 and had)
 
-    def falls_back(self, seqno: int) -> bool:
-        """Whether a number is lower than the latest."""
-        return self._latest is not None and ahead(seqno, self._latest) < 0
+    def comes_again(self, seqno: int) -> bool:
+        """Whether with a number the client may have begun once more, behind what is held."""
+        first = ahead(seqno, self._first) <= 1
+        return first and self._latest is not None and ahead(self._latest, seqno) > USUAL_DISORDER
 
     def goes_beyond(self, seqno: int) -> bool:
         """Whether the dump had not come to a number yet."""
@@ -118,35 +133,47 @@ class _Held:
     def add(self, dump: ObservedDump, stretch: Stretch, row: int) -> None:
         """Take note of a message, and of what the dump has in its place."""
         start, end = int(stretch.messages.start[row]), int(stretch.messages.end[row])
-        compared = dump.compare(start, payload(stretch.buffer, stretch.messages, row))
-        if compared is None:
-            self._unknown += 1
-        else:
-            agreeing, differing = compared
-            self._agreeing += agreeing
-            self._differing += differing
-            self._otherwise += differing > agreeing
+        seqno = int(stretch.messages.seqno[row])
+        self._compare(dump.compare(start, payload(stretch.buffer, stretch.messages, row)))
         self._overlapping += dump.account.vmcore.overlaps(start, end)
         self._new += not dump.account.vmcore.covers(start, end)
+        self._misplaced += dump.sent_elsewhere(seqno, start)
+        self._begun = min(self._begun, ahead(seqno, self._first))
         self.count += 1
         self.bytes += end - start
-        seqno = int(stretch.messages.seqno[row])
-        if not self.falls_back(seqno):
+        if self._latest is None or ahead(seqno, self._latest) > 0:
             self._latest = seqno
+
+    def _compare(self, compared: tuple[int, int] | None) -> None:
+        """Take note of how many bytes of a message agree with the dump's, and how many differ."""
+        if compared is None:
+            self._unknown += 1
+            return
+        agreeing, differing = compared
+        self._agreeing += agreeing
+        self._differing += differing
+        if differing > agreeing:
+            self._otherwise += 1
+            self._odd = differing
 
     def is_one_with(self, dump: ObservedDump, heralded: bool, going_on: bool) -> bool:
         """Whether it is of the dump. ``going_on``: more follows it."""
         copies = not (self._differing or self._new or self._unknown or going_on)
         if copies and self.bytes <= RESEND_WINDOW:
             return True
+        forged = self._odd if self._otherwise == 1 < self.count else 0  # one message is no dump
+        not_a_copy = self._new > 0 and self.apart > LONG_SILENCE
+        begins = self.begins(heralded) and (self.count > 1 or going_on or not_a_copy)
+        begins |= dump.account.finished and not_a_copy
         evidence = Evidence(
             agreeing=self._agreeing,
-            differing=self._differing,
+            differing=self._differing - forged,
             otherwise=self._otherwise,
+            misplaced=self._misplaced,
             apart=self.apart,
             finished=dump.account.finished,
             heralded=heralded,
-            begins_again=self.begins and (self.count > 1 or going_on),
+            begins_again=begins,
             sent=dump.account.vmcore.end,
             way=Way.SAME,
         )
@@ -226,8 +253,9 @@ class Conversation:
         held, dump = self._held, self.dump
         if held is None or dump is None:
             return
-        if held.begins and held.is_one_with(dump, self.herald is not None, False):
-            resent = sum(dump.count_here(stretch.messages) for stretch in held.stretches)
+        heralded = self.herald is not None
+        if held.begins(heralded) and held.is_one_with(dump, heralded, False):
+            resent = dump.count_repeats(part.messages for part in held.stretches)
             self._release_to_another(held)
             if self.dump is not None:
                 self.dump.may_be(dump, resent)
@@ -245,26 +273,23 @@ class Conversation:
         seqnos, times = messages.seqno, stretch.times
         steps = ahead(seqnos, _shifted(self._last, seqnos))
         pauses = times - _shifted(self._heard, times)
-        back, late = steps < 0, pauses > REBOOT_TIME
+        back, late = steps < 0, pauses > LONG_SILENCE
         if not (back.any() or late.any()):
             return len(messages)
         begun = ahead(seqnos, self._first)
-        places = back & ((begun <= 1) | (steps < -USUAL_FALL))
-        places |= late & ((steps <= 0) | (begun <= FIRST_MESSAGES) | (pauses > LONGEST_PAUSE))
+        places = late | (back & ((begun <= 1) | (steps < -USUAL_FALL)))
         return int(places.argmax()) if places.any() else len(messages)
 
     def _may_begin_again(self, stretch: Stretch) -> None:
         """The client may have begun again with the first message of a stretch."""
         seqno, time = int(stretch.messages.seqno[0]), float(stretch.times[0])
-        silence, begun = self._silence(time), ahead(seqno, self._first)
-        near = begun <= FIRST_MESSAGES and silence > LONG_SILENCE
-        if self.dump is None or silence > REBOOT_TIME:
+        silence, near = self._silence(time), ahead(seqno, self._first) <= FIRST_MESSAGES
+        again = self.herald is not None or ahead(seqno, self._furthest) <= 0 or near
+        if self.dump is None or silence > LONGEST_PAUSE or (silence > REBOOT_TIME and again):
             self._start(time, seqno, int(stretch.messages.order[0]))
-        elif self.finished or ahead(seqno, self._furthest) <= 0:
-            self._held = _Held(silence, begun, self._furthest)
+        elif self.finished or ahead(seqno, self._furthest) <= 0 or silence > LONG_SILENCE:
+            self._held = _Held(silence, self._first, self._furthest)
             return
-        elif self.herald is not None and near:
-            self._start(time, seqno, int(stretch.messages.order[0]))
         elif self.herald is not None:  # a late copy of it
             self.dump.herald(self.herald)
             self.herald = None
@@ -275,8 +300,8 @@ class Conversation:
         assert self.dump is not None
         seqnos, times = stretch.messages.seqno.tolist(), stretch.times.tolist()
         for row, (seqno, time) in enumerate(zip(seqnos, times, strict=True)):
-            late = held.count > 0 and time - self._heard > REBOOT_TIME
-            again = held.falls_back(seqno) and ahead(seqno, self._first) <= 1
+            late = held.count > 0 and time - self._heard > LONG_SILENCE
+            again = held.comes_again(seqno)
             beyond = held.goes_beyond(seqno)
             if late or again or beyond or held.bytes > RESEND_WINDOW:
                 before, rest = stretch.split(row)

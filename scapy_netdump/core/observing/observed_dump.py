@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ... import formats
@@ -147,10 +149,24 @@ class ObservedDump:
             agreeing, differing = agreeing + counts[0], differing + counts[1]
         return agreeing, differing
 
-    def count_here(self, messages: Messages) -> int:
-        """How many of some VMCORE messages bring nothing new."""
-        ranges = zip(messages.start.tolist(), messages.end.tolist(), strict=True)
-        return sum(self.account.vmcore.covers(start, end) for start, end in ranges if start < end)
+    def sent_elsewhere(self, seqno: int, start: int) -> bool:
+        """Whether a message of this number, sent lately, was for another place than one that lies
+        before the end of what was sent."""
+        known = self._files[formats.VMCORE].place_of(seqno)
+        return known not in (None, start) and start < self.account.end
+
+    def misplaced(self, other: ObservedDump) -> int:
+        """How many messages of two sightings have one number, and are for different places."""
+        return self._files[formats.VMCORE].misplaced(other._files[formats.VMCORE])
+
+    def count_repeats(self, parts: Iterable[Messages]) -> int:
+        """How many of some VMCORE messages would bring nothing new."""
+        seen, count = self.account.vmcore.copy(), 0
+        for messages in parts:
+            for start, end in zip(messages.start.tolist(), messages.end.tolist(), strict=True):
+                count += start < end and seen.covers(start, end)
+                seen.add(start, end)
+        return count
 
     def contradicts(self, kind: int, start: int, data: bytes) -> bool:
         """Whether a piece of the header or the key is not what is here."""
@@ -164,7 +180,7 @@ class ObservedDump:
     def may_be(self, dump: ObservedDump, resent: int) -> None:
         """This sighting may be a part of that one, in the same capture; then so many of its
         messages are ``resent``."""
-        self.possibly, self._resent_if_one = dump, resent
+        self.possibly, self._resent_if_one = dump, resent - self.retransmitted
 
     def absorb(self, other: ObservedDump) -> None:
         """Take another sighting of the same dump as a part of this one. Of bytes with different

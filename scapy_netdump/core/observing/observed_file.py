@@ -56,6 +56,16 @@ class ObservedFile:
             end = position + transmission.end - transmission.start
             self._take_again(transmission, buffer[position:end].tobytes())
 
+    def place_of(self, seqno: int) -> int | None:
+        """Where the latest remembered message with this sequence number begins in the file."""
+        return self._sent.place_of(seqno)
+
+    def misplaced(self, other: ObservedFile) -> int:
+        """How many messages of two sightings have one number, and are for different places."""
+        mine, its = self._sent.places(), other._sent.places()
+        _, some, others = np.intersect1d(mine[0], its[0], assume_unique=True, return_indices=True)
+        return int(np.count_nonzero(mine[1][some] != its[1][others]))
+
     def settle(self) -> None:
         """Decide between payloads that differ, as far as the acks tell by now: to be called
         when all messages before the latest ack have been taken."""

@@ -121,7 +121,9 @@ def _evidence(group: Group, others: Group) -> tuple[Evidence, bool]:
     undecided = len(others) == 1 and later.possibly is not None
     copies = undecided and not differing and inside >= later.account.vmcore.total
     begins = ahead(later.first_seqno, first.first_seqno) <= 1
+    pairs = [(part, other) for part in group for other in others]
     evidence = Evidence(
+        misplaced=sum(part.misplaced(other) for part, other in pairs),
         headers=(_header(group), _header(others)),
         keys=(_key(group), _key(others)),
         agreeing=agreeing,

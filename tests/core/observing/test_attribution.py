@@ -314,6 +314,98 @@ def test_of_bytes_that_two_captures_show_differently_those_of_the_earlier_time_s
     assert observe(*captures[::-1], prefer=Prefer.FIRST).vmcore() == damaged
 
 
+# Dumps that begin again
+
+PORT = 20023
+PAGES = Random(9).randbytes(40_000)
+
+
+def of_lab(number: int, size: int = 60_000, **changes: object) -> Dump:
+    """A dump of a machine that has the same kernel each time, and begins with the same pages."""
+    vmcore = PAGES + Random(number).randbytes(size - len(PAGES))
+    kdh = header(size, dumptime=1_600_000_000 + number)
+    return Dump(**{"vmcore": vmcore, "kdh": kdh, "server_port": PORT, **changes})
+
+
+def in_order_of_time(observed: Observed) -> list[tuple[bytes, bool]]:
+    return [(observed.vmcore(dump), dump.account.complete) for dump in observed.dumps]
+
+
+@pytest.mark.parametrize("heralded", [True, False])
+@pytest.mark.parametrize("seconds", [3, 30, 100])
+@pytest.mark.parametrize("cuts", [(), range(0, 400, 7)])
+def test_a_dump_that_broke_off_early_and_one_that_began_again_on_its_port(heralded, seconds, cuts):
+    broken = of_lab(1).traffic()[:80]
+    whole = of_lab(2, heralded=heralded).traffic()
+    whole = later(whole, seconds)
+    observed = observe(broken + whole, cuts=cuts)
+    first, other = in_order_of_time(observed)
+    assert first == (of_lab(1).vmcore[: len(first[0])], False)
+    assert other == (of_lab(2).vmcore, True)
+    assert observed.dumps[0].account.conflicting_bytes == 0
+    assert observed.dumps[0].retransmitted == 0
+
+
+def test_a_second_dump_whose_herald_was_not_captured():
+    second_one = later(of_lab(2).traffic()[2:], 100)
+    observed = observe(of_lab(1).traffic() + second_one)
+    assert in_order_of_time(observed) == [(of_lab(1).vmcore, True), (of_lab(2).vmcore, True)]
+    assert [dump.account.heralded for dump in observed.dumps] == [True, False]
+
+
+@pytest.mark.parametrize("cuts", [(), (3,), (50, 51)])
+def test_the_first_chunk_sent_again_is_the_same_dump(cuts):
+    herald, first, *rest = DUMP.chunks()
+    seen = [*herald, *first, *first, *first[3:9], *(one for chunk in rest for one in chunk)]
+    observed = observe(seen, cuts=cuts)
+    assert_whole(observed)
+    assert observed.dump.retransmitted == len(first) + 6
+
+
+def test_damaged_copies_of_the_first_chunk_are_conflicts_of_one_dump():
+    herald, first, *rest = DUMP.chunks()
+    damaged = [seen._replace(payload=seen.payload[:-2] + b"xx") for seen in first]
+    observed = observe([*herald, *first, *damaged, *(one for chunk in rest for one in chunk)])
+    assert observed.vmcore() == VMCORE
+    assert observed.dump.account.conflicting_bytes > len(first)
+    assert observed.dump.account.verdict.kind is Kind.CONTRADICTED
+
+
+def test_late_copies_after_finished_belong_to_the_dump():
+    traffic = DUMP.traffic()
+    copies = [traffic[2], traffic[4], traffic[60], traffic[-4], traffic[-2]]
+    observed = observe(traffic + copies)
+    assert_whole(observed)
+    assert observed.dump.retransmitted == len(copies)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_two_whole_dumps_a_year_apart_on_one_port(swap):
+    captures = [of_lab(1).traffic(), later(of_lab(2).traffic(), 365 * 86400)]
+    observed = observe(*(reversed(captures) if swap else captures))
+    assert in_order_of_time(observed) == [(of_lab(1).vmcore, True), (of_lab(2).vmcore, True)]
+
+
+def test_many_captures_of_one_machine_in_any_order():
+    captures = []
+    for number in range(100):
+        traffic = later(of_lab(number, size=50_000).traffic(), 1000 * number)
+        cut = Random(number).randrange(2, len(traffic))
+        captures += [traffic[:cut], traffic[cut:]]
+    observed = observe(*captures)
+    wanted = [(of_lab(number, size=50_000).vmcore, True) for number in range(100)]
+    assert in_order_of_time(observed) == wanted
+    Random(1).shuffle(captures)
+    assert in_order_of_time(observe(*captures)) == wanted
+
+
+def test_a_missing_end_is_not_hidden_by_a_finished():
+    traffic = [*replace(DUMP, kdh=b"", acked=False).traffic()]
+    observed = observe(traffic[:100] + traffic[-1:])
+    assert observed.dump.account.finished
+    assert observed.dump.account.verdict.kind is Kind.UNKNOWN
+
+
 # Floods
 
 

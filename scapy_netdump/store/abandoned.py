@@ -2,7 +2,7 @@
 """Dumps that a server was receiving when it was killed: their info files are put right.
 
 A server holds a lock of the info file of each dump that it receives. The lock ends with the
-process, however that ends. Imports its neighbours.
+process, however that ends.
 """
 
 from __future__ import annotations

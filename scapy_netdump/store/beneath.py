@@ -11,7 +11,7 @@ The rules, more strict than netdumpd's (PROTOCOL.md "Observed answers"):
 
 Linux has openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS since 5.6. Elsewhere, and
 where directories are to be made on the way, each part is opened from the one before it with
-O_NOFOLLOW. Imports the standard library and the package's errors and text.
+O_NOFOLLOW.
 """
 
 from __future__ import annotations

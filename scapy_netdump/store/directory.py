@@ -3,8 +3,7 @@
 
 Files are reached by their name within the directory, never by a path: whoever moves the
 directory or puts a symbolic link in its way does not lead a dump elsewhere. What a HERALD
-asks for is looked up below it (``below``). Imports the standard library, its neighbour
-beneath.py and the package's errors.
+asks for is looked up below it (``below``).
 """
 
 from __future__ import annotations

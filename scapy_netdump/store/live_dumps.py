@@ -8,7 +8,7 @@ stay in no buffer of this process: kill it, and the file has all that was acked.
 A server that was killed leaves ``vmcore.HOST.N.part`` and an info file that says "being
 received". The next one that uses the directory says there that this came to an end; which
 bytes of the ``.part`` are holes died with the process, so that it keeps its name and its
-number, and nothing calls it whole. Imports the package's core and its neighbours, no numpy.
+number, and nothing calls it whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How much a dump directory may hold: the dumps that are kept, the space that stays free.
-
-Imports its neighbours and the package's errors.
-"""
+"""How much a dump directory may hold: the dumps that are kept, the space that stays free."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "CaptureError": "errors",
-    "Ended": "core.receiving.events",
-    "Event": "core.receiving.events",
     "Dump": "dump.dump",
     "HoleError": "dump.content",
+    "Ended": "core.receiving.events",
+    "Event": "core.receiving.events",
     "KernelDumpHeader": "layers",
     "KernelDumpKey": "layers",
     "Limits": "core.receiving.limits",

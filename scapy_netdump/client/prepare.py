@@ -45,9 +45,6 @@ _MAX_BLOCKSIZE = 1 << 16
 
 _UNKNOWN = "unknown"
 
-#: Bytes by which a file tells what it is.
-_FIRST = 64
-
 
 class UnfitError(NetdumpError):
     """A dump that cannot be sent as it is asked for."""

@@ -159,7 +159,10 @@ def test_there_is_no_number_to_choose_by_in_bytes() -> None:
 
 
 def test_content_with_holes_is_not_sent() -> None:
-    with pytest.raises(UnfitError, match="the dump: 40 bytes missing; it cannot be sent"):
+    with pytest.raises(
+        UnfitError,
+        match="the dump: Dump incomplete: 40 of 100 bytes missing in 2 ranges; it cannot be sent",
+    ):
         prepared(Held(b"data", 100, [(10, 20), (30, 60)]))
 
 

@@ -65,9 +65,6 @@ FLOORS = (
     {"cli"},
 )
 
-#: What looks upwards, each with its reason.
-UPWARDS = {}
-
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
     "cli/recover.py": "cryptography is an extra, and most recoveries make no plain copies",
@@ -149,7 +146,7 @@ def test_imports_point_one_way(source):
     if floor is None:
         assert relative(source) in {"__init__.py", "__main__.py", "contrib.py", "generate.py"}
         return
-    others = parts(source) - {part} - UPWARDS.get(relative(source), set())
+    others = parts(source) - {part}
     too_high = {other for other in others if (floor_of(other) or 0) >= floor}
     assert not too_high
 

@@ -12,6 +12,7 @@ from ..core.extents import Range
 from ..core.observing.batch import Bytes, Ints
 from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
+from ..errors import StoreError
 from ..kerneldump.header import MAGIC_SIZE, compression_number
 from ..store.vmcore_file import Pieces, pieces_of, write_pieces
 from .content import Content, FileContent, Held
@@ -24,14 +25,15 @@ _STRETCH = 1 << 26
 
 class Scratches:
     """Where the vmcores of captures go that are only looked into: all into one unnamed file, as a
-    capture may show more dumps than a process may have files open. It goes with the last reference
-    to any of them."""
+    capture may show more dumps than a process may have files open. It goes when the contents of
+    all of them are closed, or with the last reference to any."""
 
     def __init__(self, limit: int | None = None) -> None:
         """``limit``: bytes kept of each vmcore that can be looked into by them, all if None."""
         self._limit = limit
         self._file: FileContent | None = None
         self._stretches = 0
+        self._users = 0
 
     def storage_for(self, dump: ObservedDump) -> Scratch:
         """A dump has appeared in a capture."""
@@ -43,6 +45,16 @@ class Scratches:
         if self._file is None:
             self._file = FileContent.temporary()
         return self._file
+
+    def use(self) -> None:
+        """A vmcore has its first byte in the file."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """The content of a vmcore is closed."""
+        self._users -= 1
+        if not self._users and self._file is not None:
+            self._file.close()
 
     def stretch(self) -> int:
         """Where in the file there is room for another stretch of a vmcore."""
@@ -89,8 +101,14 @@ class Scratch:
 
     @property
     def content(self) -> Content:
-        """What is kept of the vmcore."""
+        """What is kept of the vmcore; to be closed."""
         return _Kept(self, self._length) if self._places else Held(b"", 0)
+
+    def close(self) -> None:
+        """Nobody reads it any more; harmless when repeated."""
+        if self._places:
+            self._places.clear()
+            self._scratches.leave()
 
     def _write(self, pieces: Pieces, offset: int, size: int) -> None:
         """Store pieces within one stretch."""
@@ -99,6 +117,8 @@ class Scratch:
             return
         file = self._scratches.file
         number, within = divmod(offset, _STRETCH)
+        if not self._places:
+            self._scratches.use()
         if number not in self._places:
             self._places[number] = self._scratches.stretch()
         place = self._places[number] + within
@@ -134,7 +154,14 @@ class _Kept:
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from ``offset`` on."""
         end = max(offset, min(offset + size, self.size))
-        return self._scratch.read(offset, end) or b""
+        data = self._scratch.read(offset, end)
+        if data is None:
+            raise StoreError("the dump was closed, and its temporary file with it")
+        return data
+
+    def close(self) -> None:
+        """Give back its room."""
+        self._scratch.close()
 
 
 def _stretches(start: int, end: int) -> Iterator[Range]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from scapy_netdump import reassemble
 from scapy_netdump.core.account import Account
 from scapy_netdump.dump import scratch as module
 from scapy_netdump.dump.scratch import Scratch, Scratches
+from scapy_netdump.errors import StoreError
 
 writes = st.lists(
     st.tuples(st.integers(0, 2), st.integers(0, 300), st.lists(st.binary(min_size=1, max_size=40))),
@@ -65,12 +67,30 @@ def test_a_capture_may_show_more_dumps_than_files_may_be_open(tmp_path: Path) ->
     capture = tmp_path / "many.pcap"
     capture.write_bytes(pcap([seen for dump in dumps for seen in dump.traffic()]))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    few = len(os.listdir("/proc/self/fd")) + 30
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
     try:
         found = list(reassemble(str(capture)))
         assert {dump.transfer.client: dump.read(0, 2000) for dump in found} == vmcores
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_file_goes_when_all_contents_are_closed():
+    scratches = Scratches()
+    dumps = [Scratch(Account(), scratches, None) for _ in range(3)]
+    for dump in dumps[:2]:
+        dump.put(0, b"data")
+    contents = [dump.content for dump in dumps]
+    for content in contents[1:]:
+        getattr(content, "close", lambda: None)()
+    assert contents[0].read(0, 4) == b"data"
+    contents[0].close()
+    with pytest.raises(StoreError, match="closed"):
+        contents[0].read(0, 4)
+    contents[0].close()
+    assert scratches.file._finalize is not None
+    assert not scratches.file._finalize.alive
 
 
 def test_a_byte_far_away_takes_no_room_before_it():

@@ -21,7 +21,8 @@ from ..capture.compressed import MAGIC_SIZE, DamagedError, Unpack, unpacker
 from ..core.extents import Range
 from ..errors import NetdumpError
 from ..kerneldump.header import ZSTD_MAGIC
-from .content import Content, FileContent, Held
+from .content import Content, Held
+from .temporary import TemporaryContent
 
 _BUFFER = 1 << 20
 
@@ -42,14 +43,14 @@ def compress(
     compression: str,
     level: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> FileContent:
+) -> TemporaryContent:
     """``content``, compressed with gzip or zstd, in an unnamed temporary file.
 
     ``progress`` is told how many bytes of the content are done. CompressionError for what
     is unknown, StoreError if there is no room.
     """
     compressor = _compressor(compression, DEFAULT_LEVEL if level is None else level)
-    packed = FileContent.temporary()
+    packed = TemporaryContent()
     for offset in range(0, content.size, _BUFFER):
         packed.write(packed.size, compressor.compress(content.read(offset, _BUFFER)))
         if progress is not None:
@@ -155,7 +156,7 @@ def decompress(content: Content, name: str, total: int | None, write: Write) -> 
 def unpacked(content: Content, name: str, total: int | None) -> Content:
     """What ``content`` decompresses to, in an unnamed temporary file; the rest as for
     ``decompress``."""
-    file = FileContent.temporary()
+    file = TemporaryContent()
     result = decompress(content, name, total, file.write)
     file.size, file.missing = result.size, result.missing
     return file

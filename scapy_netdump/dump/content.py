@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,21 +64,6 @@ class FileContent:
         self.missing = list(missing)
         self.size = max(self.length, self.missing[-1][1] if self.missing else 0)
 
-    @classmethod
-    def temporary(cls) -> FileContent:
-        """An unnamed file, to be written. StoreError if there can be none."""
-        content = cls.__new__(cls)
-        content.name = "temporary file"
-        content._descriptor, content._finalize = -1, None
-        content.missing = []
-        content.length = content.size = 0
-        try:
-            with tempfile.TemporaryFile() as file:
-                content._hold(os.dup(file.fileno()))
-        except OSError as error:
-            raise content.no_room(error) from None
-        return content
-
     @property
     def descriptor(self) -> int:
         """A descriptor of the open file."""
@@ -106,13 +90,6 @@ class FileContent:
             reason = getattr(error, "strerror", None) or error
             raise StoreError(f"{self.name}: cannot be read: {reason}") from None
 
-    def no_room(self, error: OSError) -> StoreError:
-        """What to say when a temporary file cannot be written."""
-        return StoreError(
-            f"{tempfile.gettempdir()}: no room for a temporary file: {error.strerror}; "
-            "TMPDIR says where to put it"
-        )
-
     def read(self, offset: int, size: int) -> bytes:
         """The bytes from ``offset`` on."""
         wanted = max(0, min(size, self.length - offset, self.size - offset))
@@ -124,22 +101,6 @@ class FileContent:
                 raise StoreError(f"{self.name}: became shorter while it was read")
             data = data + more if data else more
         return data if wanted == size else data.ljust(max(0, min(size, self.size - offset)), b"\0")
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write to a temporary file. StoreError if there is no room."""
-        view = memoryview(data)
-        try:
-            while view:
-                written = os.pwrite(self.descriptor, view, offset)
-                offset += written
-                view = view[written:]
-        except OSError as error:
-            raise self.no_room(error) from None
-        self.grow(offset)
-
-    def grow(self, end: int) -> None:
-        """A temporary file has bytes up to ``end``."""
-        self.length = self.size = max(self.length, end)
 
     def __enter__(self) -> FileContent:
         return self

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.account import Account
 from ..core.extents import Range
@@ -23,12 +23,13 @@ from ..kerneldump.textdump import MAX_SIZE
 from ..store.hosts import file_host
 from ..store.naming import SUFFIXES, FileName, Published
 from .cipher import Cipher, Decrypted
-from .compression import unpacked, unpacked_head
-from .console import Console, TextFile, console_of, head_of, text_files
 from .content import Content, ContentFile, Holes, Part, read_around
-from .save import PlainCopy, Progress, save, save_plain
-from .survey import Survey, survey
 from .transfer import Transfer
+
+if TYPE_CHECKING:  # and loaded when a dump is looked into, or copied: most recoveries do neither
+    from .console import Console, TextFile
+    from .save import PlainCopy, Progress
+    from .survey import Survey
 
 #: Bytes of a dump that are unpacked, or kept, to find the message buffer and the bitmap, which
 #: for a terabyte of memory takes 32 MiB.
@@ -196,6 +197,8 @@ class Dump:
         content = self.decrypted()
         if not self.compressed(content):
             return content
+        from .compression import unpacked
+
         return unpacked(content, self.name, self.extent)
 
     def decrypted(self) -> Content:
@@ -237,6 +240,8 @@ class Dump:
         dump itself says that it is longer, the rest is ``missing``."""
         content = self.decrypted()
         if self.compressed(content):
+            from .compression import unpacked_head
+
             content = unpacked_head(content, self.name, self.extent, HEAD)
         own = own_length(lambda start, end: _known(content, start, end), content.size)
         if own is not None and own.length is not None and own.length > content.size:
@@ -246,6 +251,8 @@ class Dump:
     @cached_property
     def contents(self) -> Contents:
         """What kind of dump it is, and of which regions it consists."""
+        from .console import head_of
+
         textdump = self.header is not None and self.header.is_textdump
         return contents_of(head_of(self.head), self.head.size, textdump=textdump)
 
@@ -257,6 +264,8 @@ class Dump:
     @property
     def survey(self) -> Survey:
         """What it consists of, what is missing, and what that means."""
+        from .survey import survey
+
         certain = self.verdict.kind in (Kind.COMPLETE, Kind.INCOMPLETE)
         return survey(self.head, self.contents, certain=certain)
 
@@ -264,11 +273,15 @@ class Dump:
     def console(self) -> Console:
         """What the console showed last: a text, which also tells how many bytes of it are
         missing. NoConsoleError if it is not there."""
+        from .console import console_of
+
         return console_of(self.head, self.contents)
 
     @property
     def text_files(self) -> list[TextFile]:
         """The files in a textdump; other dumps have none."""
+        from .console import text_files
+
         if self.contents.kind != "textdump" or self.head.size > MAX_SIZE:
             return []
         return list(text_files(self.head.read(0, self.head.size)))
@@ -279,6 +292,8 @@ class Dump:
         """Store the dump as it came in a dump directory, which is made if need be: with the next
         free number of its host, and all files that a recovery writes. StoreError if that fails.
         """
+        from .save import save
+
         account, verdict, other = self.account, self.verdict, self.files.other
         return save(account, verdict, self.content, other, self._origin, Path(directory))
 
@@ -297,6 +312,8 @@ class Dump:
         of how many. StoreError if it cannot be written, other NetdumpErrors if it cannot be
         decrypted or unpacked; then no file is left.
         """
+        from .save import save_plain
+
         content = self.decrypted()
         return save_plain(
             content,

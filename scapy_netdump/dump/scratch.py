@@ -15,8 +15,9 @@ from ..core.observing.observed_dump import ObservedDump
 from ..errors import StoreError
 from ..kerneldump.header import MAGIC_SIZE, compression_number
 from ..store.vmcore_file import Pieces, pieces_of, write_pieces
-from .content import Content, FileContent, Held
+from .content import Content, Held
 from .dump import Dump, Unlock
+from .temporary import TemporaryContent
 from .transfer import Transfer
 
 #: Bytes of a vmcore that stand together in the file: a hole in it costs no room on the disk.
@@ -31,7 +32,7 @@ class Scratches:
     def __init__(self, limit: int | None = None) -> None:
         """``limit``: bytes kept of each vmcore that can be looked into by them, all if None."""
         self._limit = limit
-        self._file: FileContent | None = None
+        self._file: TemporaryContent | None = None
         self._stretches = 0
         self._users = 0
 
@@ -40,10 +41,10 @@ class Scratches:
         return Scratch(dump.account, self, self._limit)
 
     @property
-    def file(self) -> FileContent:
+    def file(self) -> TemporaryContent:
         """The file, which comes into being with its first byte. StoreError if there can be none."""
         if self._file is None:
-            self._file = FileContent.temporary()
+            self._file = TemporaryContent()
         return self._file
 
     def use(self) -> None:

@@ -67,6 +67,7 @@ FLOORS = (
 
 #: Functions that import, each with its reason.
 MAY_IMPORT_INSIDE = {
+    "dump/dump.py": "most recoveries look into no dump and copy none, and start faster without",
     "cli/recover.py": "cryptography is an extra, and most recoveries make no plain copies",
     "cli/report.py": "matplotlib is an extra, and the help is there without it",
     "capture/compressed.py": "zstandard is an extra that only zstd captures need",

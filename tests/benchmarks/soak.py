@@ -10,6 +10,9 @@ They lose datagrams of both directions, break off anywhere, begin again at once,
 header or FINISHED; dumps of a client begin with the same pages, and every few seconds the server is
 stopped and continued. Each dump that the server calls complete is compared with what was sent,
 header included; at the end every payload that was acked is looked for in the files of its client.
+Half of the clients number each dump from 1, as the kernel does; the others never use a number
+twice. An ack whose number a dump before had too, not long ago, may be late: the client takes it for
+its own, as the kernel does, but nothing is looked for.
 Exits with 1 if a dump is called complete and is not, or an acked byte is nowhere.
 """
 
@@ -38,6 +41,9 @@ from scapy_netdump.kerneldump.header import pack_header
 
 PAYLOAD, CHUNK = 1448, 46
 TIMEOUT, TRIES = 0.2, 6
+
+#: An ack is later than this only if the server was stopped for longer. Seconds.
+LATE = 5.0
 SERVER = "127.66.255.254"
 
 
@@ -66,6 +72,7 @@ class Client(threading.Thread):
         self.address = f"127.66.{number >> 8}.{number & 255 or 255}"
         self.sources: list[Source] = []
         self.stop = threading.Event()
+        self._numbers_go_on = number % 2 == 0
         self._random = Random(seed * 1000 + number)
         self._rates = rates
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -75,6 +82,8 @@ class Client(threading.Thread):
         self._same = self._random.randbytes(64 << 10)
         self._to: tuple[str, int] = (SERVER, HERALD_PORT)
         self._seqno = 0
+        self._sent: dict[int, float] = {}  # when which number was sent, in this dump
+        self._before: dict[int, float] = {}  # and in those before it
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -94,7 +103,10 @@ class Client(threading.Thread):
         )  # fmt: skip
         source = Source(vmcore, kdh)
         self.sources.append(source)
-        self._to, self._seqno = (SERVER, HERALD_PORT), 0
+        self._to = (SERVER, HERALD_PORT)
+        self._seqno = 1000 * number if self._numbers_go_on else 0
+        self._before |= self._sent
+        self._sent = {}
         if not self._delivered([(HERALD, 0, b"")], None):
             return
         for chunk in self._chunks(source):
@@ -124,11 +136,13 @@ class Client(threading.Thread):
                 if self._random.random() >= self._rates.loss:
                     message = wire.header(kind, seqno, offset, len(payload)) + payload
                     self._socket.sendto(message, self._to)
+                    self._sent[seqno] = time.monotonic()
             end = time.monotonic() + TIMEOUT
             while waiting and time.monotonic() < end:
                 for seqno in self._heard(source is None):
                     kind, offset, _ = waiting.pop(seqno, (0, 0, b""))
-                    if source is not None and kind == VMCORE:
+                    late = time.monotonic() - self._before.get(seqno, 0.0) < LATE
+                    if source is not None and kind == VMCORE and not late:
                         source.acked.add(offset)
                 if source is None and self._to[1] != HERALD_PORT:
                     return True

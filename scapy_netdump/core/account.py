@@ -31,6 +31,9 @@ MAX_HEADERS = 4
 #: What is sent of a compressed dump is padded to its block size, which is no larger than this.
 MAX_BLOCK = 1 << 16
 
+#: Compressions of which the kernel pads what it sends: gzip and zstd.
+_PACKED = [number for number in COMPRESSIONS if number]
+
 #: Bytes behind the end of a dump that are set aside at most; where more came, it is the end that
 #: is doubted.
 MAX_STRAY = 1 << 24
@@ -127,8 +130,8 @@ class Headers:
 
     @property
     def size(self) -> int:
-        """How far a header goes of which anything came, in bytes."""
-        return max(version.extents.end for version in self.versions)
+        """How many bytes came of the header of which most did."""
+        return max(version.extents.total for version in self.versions)
 
     @property
     def whole(self) -> list[bytes]:
@@ -151,6 +154,7 @@ class Account:
     __slots__ = (
         "_announced",
         "_packed_as",
+        "_padded_with_data",
         "conflicts",
         "doubt",
         "finished",
@@ -182,6 +186,7 @@ class Account:
         self.own: OwnLength | None = None
         self._announced = 0
         self._packed_as: int | None = None
+        self._padded_with_data = False
 
     def herald(self, path: bytes) -> None:
         """The client announced itself, with the path that it wants, if any."""
@@ -238,12 +243,16 @@ class Account:
             return read(start, end) if self.vmcore.covers(start, end) else None
 
         self.own = self._packed_as = None
+        self._padded_with_data = False
         if self.encrypted:
             return
         magic = known(0, min(MAGIC_SIZE, self.vmcore.end))
         self._packed_as = compression_number(magic) if magic else None
         if self.sound_header is None or not self._packed_as:
             self.own = own_length(known, self.vmcore.end)
+        length = self.length
+        if length is not None and length < self.vmcore.end <= length + self._padding:
+            self._padded_with_data = any(known(length, self.vmcore.end) or b"")
 
     # What is claimed
 
@@ -255,8 +264,11 @@ class Account:
 
     @property
     def other_headers(self) -> list[bytes]:
-        """Whole headers that came and do not count."""
-        return [data for data in self.headers.whole if data != self._counting_header]
+        """Headers that came and do not count, 512 bytes each: zeros for what did not come."""
+        kdh = self.kdh.ljust(HEADER_SIZE, b"\0")
+        came = [version for version in self.headers.versions if version.extents.total]
+        padded = [version.read(0, HEADER_SIZE).ljust(HEADER_SIZE, b"\0") for version in came]
+        return [data for data in padded if data != kdh]
 
     @property
     def header(self) -> DumpHeader | None:
@@ -317,7 +329,7 @@ class Account:
                 return claim
         if claims:
             return claims[0]
-        ended = self.own is None and self.finished and not self.unseen
+        ended = self.own is None and self.finished and not (self.unseen or self.encrypted)
         return self.end if ended and self.end > 0 else None
 
     @property
@@ -325,7 +337,12 @@ class Account:
         """How many bytes the vmcore ought to have, as far as that is known: its length, or up to
         the highest byte that came where that is no padding."""
         length = self.length
-        return length if length is not None and self.end <= length + self._padding else self._most
+        if length is None:
+            return self._most
+        if self.end <= length:
+            return length
+        padded = self.end <= length + self._padding and not any(self._contradictions())
+        return length if padded else self._most
 
     @property
     def bytes_received(self) -> int:
@@ -342,8 +359,7 @@ class Account:
         """How many bytes at the end of the vmcore are padding, and may be cut off: fewer than a
         block, and of a compressed dump only, since there alone the header tells less than what
         is sent."""
-        beyond = self.vmcore.end - self.bytes_expected
-        return beyond if self.compression and 0 < beyond <= self._padding else 0
+        return max(0, self.vmcore.end - self.bytes_expected)
 
     @property
     def complete(self) -> bool:
@@ -428,7 +444,8 @@ class Account:
         return length <= self.end <= length + self._padding
 
     def _fits(self, length: int, header: DumpHeader) -> bool:
-        return length <= self.end <= length + _padding_of(header)
+        packed = self._packed_as in (None, header.compression)
+        return packed and length <= self.end <= length + _padding_of(header)
 
     def _lacking(self) -> Iterator[str]:
         """What is missing of the dump, in words."""
@@ -471,12 +488,17 @@ class Account:
         if header is not None and own is not None and own.length not in (None, header.dumplength):
             told = counted(header.dumplength, "byte")
             yield f"its header tells {told}, its {own.kind} {own.length}"
-        if header is not None and self._packed_as not in (None, header.compression):
+        known = header is not None and header.compression in COMPRESSIONS
+        if header is not None and known and self._packed_as not in (None, header.compression):
             told, found = header.compression_name, COMPRESSIONS[self._packed_as or 0]
             yield f"its header tells compression {told}, its first bytes {found}"
         length = self.length
         if length is not None and self.end > length + self._padding:
             yield f"{self.end - length} bytes came beyond its length of {length}"
+        if self._padded_with_data and length is not None and self.end <= length + self._padding:
+            yield f"{self.end - length} bytes behind its length of {length} are no padding"
+        if header is not None and header.compression not in COMPRESSIONS:
+            yield f"its header tells compression {header.compression_name}"
         if self.stray.total:
             first = next(iter(self.stray))[0]
             yield f"{counted(self.stray.total, 'stray byte')} set aside, the first at {first}"
@@ -486,4 +508,5 @@ class Account:
 
 def _padding_of(header: DumpHeader) -> int:
     """How many bytes may follow a dump of this header: fewer than a block, of a compressed one."""
-    return min(header.blocksize, MAX_BLOCK) - 1 if header.compression and header.blocksize else 0
+    packed = header.compression in _PACKED and header.blocksize
+    return min(header.blocksize, MAX_BLOCK) - 1 if packed else 0

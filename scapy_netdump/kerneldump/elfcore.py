@@ -72,7 +72,7 @@ class ElfCore:
         try:
             header = struct.unpack_from(order + _HEADERS[bits], head, _IDENT_SIZE)
             segments = tuple(_segments(head, order, bits, header))
-        except struct.error:
+        except (struct.error, OverflowError):  # of an offset that no file has
             raise ElfError("an ELF core whose program headers are cut short") from None
         if header[0] != _CORE:
             raise ElfError("an ELF file, but no core")

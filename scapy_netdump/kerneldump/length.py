@@ -31,6 +31,11 @@ _ELF_HEAD = 1 << 16
 #: A bitmap of 1 GiB stands for 32 TiB of memory; what claims to be larger is not believed.
 _MOST_BITMAP = 1 << 30
 
+#: The kernel writes one stream. One of very many members, or of blocks that hold next to nothing,
+#: is there to cost time.
+_MOST_STREAMS = 1 << 12
+_FREE_BLOCKS, _LEAST_BLOCK = 1 << 12, 256
+
 #: The kernel's textdumps have five files (textdump(4)); what has very many is none.
 _MOST_MEMBERS = 1 << 12
 
@@ -68,8 +73,9 @@ def _stream(kind: str, ends: Iterator[int]) -> OwnLength | None:
     """The last of the places where something may end; none is known if it is cut short."""
     length = None
     try:
-        for length in ends:  # noqa: B007
-            pass
+        for number, length in enumerate(ends):  # noqa: B007
+            if number >= _MOST_STREAMS:
+                return None
     except _UnknownError:
         return None
     return OwnLength(kind, length)
@@ -85,7 +91,7 @@ def _minidump_length(read: Read, head: bytes, end: int) -> OwnLength | None:
     start = minidump.bitmap_at
     stop = start + minidump.bitmapsize
     if stop > end:
-        return None
+        return OwnLength("minidump", None)
     pages = 0
     for at in range(start, stop, _PIECE):
         piece = read(at, min(at + _PIECE, stop))
@@ -155,8 +161,11 @@ def _zstd_end(read: Read, end: int) -> Iterator[int]:
         content_size = (single, 2, 4, 8)[descriptor[0] >> 6]
         dictionary = (0, 1, 2, 4)[descriptor[0] & 3]
         position += 5 + (1 - single) + dictionary + content_size
-        last = 0
+        first, blocks, last = position, 0, 0
         while not last:
+            blocks += 1
+            if blocks > _FREE_BLOCKS and position - first < blocks * _LEAST_BLOCK:
+                raise _UnknownError
             if position + 3 > end:
                 return
             header = int.from_bytes(_known(read, position, position + 3), "little")

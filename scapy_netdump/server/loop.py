@@ -310,6 +310,10 @@ class ServerLoop:
             for (local, connected), data_socket in self._data.pop(old, {}).items():
                 sockets[f"{local} of dump {old.number}", connected] = data_socket
                 self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
+            while len(sockets) > _MOST_SOCKETS:  # the latest ones are those that its client knows
+                dropped = sockets.pop(next(iter(sockets)))
+                self._polling.unwatch(dropped)
+                dropped.close()
         for session in gone:
             for data_socket in self._data.pop(session, {}).values():
                 self._polling.unwatch(data_socket)

@@ -165,7 +165,7 @@ class DumpFiles:
         try:
             self.count()
             kdh = self._save(KDH, account.kdh)
-            if kdh is not None and account.other_headers:
+            if kdh is not None and account.kdh != bytes(account.headers.versions[0]):
                 self.directory.replace(kdh, account.kdh)
             kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))

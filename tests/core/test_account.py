@@ -259,6 +259,37 @@ def test_a_file_of_which_nobody_noted_the_holes_is_not_known_to_be_complete():
     assert dump.verdict.kind is Kind.INCOMPLETE
 
 
+@pytest.mark.parametrize("compression", [1, 2, 3, 255])
+def test_a_header_that_the_bytes_belie_cuts_nothing(compression):
+    data = b"no stream" * 30_000
+    dump = holding(data, header(len(data) - 60_000, compression=compression, blocksize=65_536))
+    assert (dump.surplus, dump.bytes_expected) == (0, len(data))
+    assert dump.verdict.kind is Kind.CONTRADICTED
+
+
+def test_what_is_no_padding_is_not_cut():
+    data = b"\x1f\x8b" + bytes(998) + b"data!" * 100
+    dump = holding(data, header(1000, compression=1, blocksize=4096))
+    assert dump.surplus == 0
+    assert "500 bytes behind its length of 1000 are no padding" in str(dump.verdict)
+    padded = holding(data[:1000] + bytes(500), header(1000, compression=1, blocksize=4096))
+    assert (padded.surplus, padded.complete) == (500, True)
+
+
+def test_an_encrypted_dump_without_its_header_has_no_known_length():
+    dump = account((0, 5000), finished=True)
+    dump.key.add(0, DumpKey(2, bytes(32), bytes(256)).pack(4096))
+    assert dump.verdict.kind is Kind.UNKNOWN
+
+
+def test_a_piece_of_another_header_is_kept():
+    dump = account((0, 5000))
+    dump.headers.take(0, b"x" * 100)
+    dump.headers.take(0, header(5000))
+    assert dump.kdh == header(5000)
+    assert dump.other_headers == [(b"x" * 100).ljust(512, b"\0")]
+
+
 # Stray bytes
 
 

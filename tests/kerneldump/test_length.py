@@ -36,7 +36,7 @@ def test_a_minidump_of_each_architecture(name, version):
 
 def test_a_minidump_whose_bitmap_is_not_there_tells_nothing():
     data = Minidump("amd64", 3, PAGES).build()
-    assert told(data[:4096]) is None
+    assert told(data[:4096]) == OwnLength("minidump", None)
 
     def with_a_hole(start: int, end: int) -> bytes | None:
         return None if start < 12_300 < end else data[start:end]
@@ -87,6 +87,18 @@ def test_zstd_frames_of_any_kind(data, level, checksum, size):
     )
     frame = compressor.compress(data)
     assert told(frame + bytes(100)) == OwnLength("zstd stream", len(frame))
+
+
+def test_an_elf_header_that_leads_nowhere_is_no_elf_core():
+    data = bytearray(elf_core("<", 64, 62, [(0, b"a" * 4096)]))
+    data[32:40] = struct.pack("<Q", 2**64 - 1)
+    assert told(bytes(data)) is None
+
+
+def test_streams_that_are_there_to_cost_time_tell_nothing():
+    assert told(gzip.compress(b"") * 5000) is None
+    empty = b"\x28\xb5\x2f\xfd\x00\x00" + bytes(3 * 100_000) + b"\x01\0\0"
+    assert told(empty) is None
 
 
 def test_other_data_tells_nothing():

@@ -14,7 +14,8 @@ from ..verdict import Kind, Verdict
 from .events import CONTRADICTED, ERROR, SUCCESS, Ended
 from .sinks import Sink
 
-_NO_FILES: Mapping[str, str | None] = dict.fromkeys(("info", "kdh", "key", "vmcore", "map"))
+_KINDS = ("info", "kdh", "key", "vmcore", "map", "other", "kdh_other")
+_NO_FILES: Mapping[str, str | None] = dict.fromkeys(_KINDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,8 @@ class Closing:
             self.sink.sync()
         except NetdumpError as error:
             trouble = str(error)
+        except Exception as error:  # a fault of ours costs this dump, and not the server
+            trouble = f"could not be looked into: {error!r}"
         verdict = _hampered(account.verdict.because(self.cause), trouble)
         try:
             files = self.sink.finish(account, verdict).as_dict()

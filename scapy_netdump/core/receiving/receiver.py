@@ -112,15 +112,21 @@ class Receiver:
         if not self._limits.allows(peer[0]):
             self._refuse(peer, "its address is not in a network that is allowed", now)
             return None
-        running = self._running.get(self._key(peer))
-        if running is not None:
-            running.heralded_again(now)
+        for answered in self._answered(peer):
+            answered.heralded_again(now)
         session = self._waiting.get(self._key(peer))
         if session is not None:
             session.herald(now)
         else:
             session = self._begin(peer, local, message.seqno, bytes(datagram[message.start :]), now)
         return None if session is None else (session, wire.ack(message.seqno))
+
+    def _answered(self, peer: tuple[str, int]) -> Iterator[Session]:
+        """The sessions of a client to which data came, those that linger included."""
+        key = self._key(peer)
+        for session in (*self._running.values(), *self._lingering.values()):
+            if self._key_of(session) == key:
+                yield session
 
     def expire(self, now: float) -> None:
         """End what has been silent for too long."""

@@ -22,7 +22,9 @@ class Restart:
     def __init__(self, account: Account, now: float) -> None:
         self.again = Extents()
         self._before = account.vmcore.copy()
+        self._key_before = account.key.extents.copy()
         self._came = Extents()
+        self._key_came = Extents()
         self._since = now
 
     def over(self, now: float) -> bool:
@@ -35,6 +37,10 @@ class Restart:
             self.again.add(first, last)
         self._came.add(start, end)
 
+    def note_key(self, start: int, end: int) -> None:
+        """Bytes of the key came."""
+        self._key_came.add(start, end)
+
     def means_another_dump(self, differing: int) -> bool:
         """Whether ``differing`` bytes that came for places where others are mean that the client
         sends another dump."""
@@ -44,9 +50,16 @@ class Restart:
         return judge(evidence).one is False
 
     def doubt(self, account: Account, in_flight: int) -> None:
-        """Nothing differed. But a client that sent its first bytes again after more than it has
-        ``in_flight``, and not all that was here before, may have begun another dump."""
-        first = next(iter(self._before), (0, 0))[0]
-        sent_again = self._before.end > in_flight and self._came.covers(first, first + 1)
-        if sent_again and any(list(self._came.missing(*part)) for part in self._before):
+        """Nothing differed. But a client that sent again what lies further back than what it has
+        ``in_flight``, or a part of its key, and not all that was here before, may have begun
+        another dump."""
+        far_back = next(self.again.present(0, max(0, self._before.end - in_flight)), None)
+        if far_back is not None and _lacking(self._before, self._came):
             account.doubt = DOUBT
+        if self._key_came.total and _lacking(self._key_before, self._key_came):
+            account.doubt = DOUBT
+
+
+def _lacking(before: Extents, came: Extents) -> bool:
+    """Whether anything that was here did not come again."""
+    return any(not came.covers(*part) for part in before)

@@ -98,6 +98,7 @@ class Session:
             ),
         }
         self._room_for_others = limits.other
+        self._others: set[int] = set()
         self._pieces: list[Buffer] = []
         self._pieces_start = self._pieces_end = -1
         self._pieces_acks: list[bytes] = []
@@ -166,7 +167,9 @@ class Session:
                 data = other.sink.read(formats.VMCORE, start, end)
                 self.sink.write(formats.VMCORE, [data], start)
                 self.account.vmcore.add(start, end)
-        self.account.doubt = other.account.doubt = DOUBT
+        self.account.doubt = DOUBT
+        if other.closing is None:
+            other.account.doubt = DOUBT
         if self.account.vmcore.total:
             self._stored(now)
 
@@ -276,11 +279,13 @@ class Session:
         """BeganAgainError if messages bring other bytes than are here, and that means that the
         client sends another dump; nothing of them is taken then."""
         file = self._files.get(run.type)
-        if self._restart is None or file is None or self.phase not in _RECEIVING:
+        if self._restart is None or file is None or self.phase is Phase.OVER:
             return
         if self._restart.over(now):
             self._settle_restart()
             return
+        if self.phase is Phase.LINGERING:  # what is here can no longer be compared
+            raise BeganAgainError
         differs = not file.agrees(self._joined(run, view), run.offset)
         if differs and self._restart.means_another_dump(run.size * run.number):
             raise BeganAgainError
@@ -295,16 +300,17 @@ class Session:
     def _check_order(self, run: Run) -> None:
         """Note what the number of a message tells.
 
-        Header and FINISHED are numbered after the data. A client that began again counts anew,
-        and late acks for the dump before make it skip what it should send, but nothing beyond
-        their numbers. (netdumpd's own test client gives FINISHED the number of its HERALD,
+        FINISHED is numbered after the data, and so is the kernel's header. A client that began
+        again counts anew, and late acks for the dump before make it skip what it should send, but
+        nothing beyond their numbers. (netdumpd's own test client numbers HERALD and FINISHED 0,
         PROTOCOL.md.)
         """
         last = int.from_bytes(run.seqnos[-ACK_SIZE:], "big")
         if self.phase in _RECEIVING and run.type in (formats.KDH, formats.FINISHED):
             header_known = len(bytes(self.account.headers.versions[0])) == KDH_SIZE
-            news = run.type == formats.FINISHED or not header_known
-            if news and self.heralded < last <= self._highest_of_data:
+            late = self._restart is not None and not header_known
+            doubtful = late if run.type == formats.KDH else bool(last or self.heralded)
+            if doubtful and last <= self._highest_of_data:
                 self.account.doubt = DOUBT
             if run.type == formats.FINISHED:
                 self._unseen = max(0, last - self._highest - 1)
@@ -314,9 +320,9 @@ class Session:
 
     def _settle_restart(self) -> None:
         """The client is no longer expected to begin again."""
-        if self._restart is not None:
+        if self._restart is not None and self.closing is None:
             self._restart.doubt(self.account, self._limits.in_flight)
-            self._restart = None
+        self._restart = None
 
     def _joined(self, run: Run, view: memoryview) -> memoryview:
         """The payloads of a run, one behind the other."""
@@ -354,6 +360,8 @@ class Session:
             return self._take_other(file, payload, offset, now)
         if kind == formats.VMCORE:
             self._note(offset, end)
+        elif kind == formats.EKCD_KEY and self._restart is not None:
+            self._restart.note_key(offset, end)
         if file.add(payload, offset):
             self._stored(now)
             if kind == formats.KDH:
@@ -370,7 +378,11 @@ class Session:
 
     def _take_other(self, file: IncomingFile, payload: memoryview, offset: int, now: float) -> bool:
         """Take a message some bytes of which are here with other values; whether it is stored."""
-        if len(payload) > self._room_for_others:
+        version = hash((file.kind, offset, bytes(payload)))
+        if version in self._others:
+            self.repeated += 1
+            return True
+        if len(payload) + HEADER_SIZE > self._room_for_others:
             self._tell_limit(
                 offset, len(payload), f"more than {self._limits.other} bytes differ", now
             )
@@ -378,8 +390,9 @@ class Session:
         if file.kind == formats.KDH and not self.account.headers.take(offset, bytes(payload)):
             self._tell_limit(offset, len(payload), "too many dump headers that differ", now)
             return False
-        self._room_for_others -= len(payload)
+        self._room_for_others -= len(payload) + HEADER_SIZE
         file.keep_other(payload, offset)
+        self._others.add(version)
         if file.kind == formats.KDH:
             self._header_changed(now)
         else:

@@ -27,6 +27,7 @@ from scapy_netdump.core.receiving.receiver import Receiver
 from scapy_netdump.core.receiving.session import Phase, Session
 from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
+from scapy_netdump.kerneldump.key import DumpKey
 
 PEER, LOCAL = ("192.0.2.2", 20024), "192.0.2.1"
 OTHER = ("192.0.2.3", 20024)
@@ -137,13 +138,13 @@ def test_bytes_that_differ_are_counted_once_however_often_they_come(world):
 
 
 def test_of_bytes_that_differ_no_more_are_kept_and_acked_than_the_limit_says():
-    world = World(other=10)
+    world = World(other=60)  # which the header of each message counts for, too
     session = world.herald()
     messages = [vmcore(n, 0, bytes([n]) * 4) for n in range(1, 6)]
     assert world.said(session, *messages) == [1, 2, 3]
     assert world.said(session, vmcore(9, 4, b"goes on")) == [9]
     assert [data for _, _, data in world.sinks.dumps[0].others] == [b"\2" * 4, b"\3" * 4]
-    assert [event.reason for event in world.told(OffLimits)] == ["more than 10 bytes differ"]
+    assert [event.reason for event in world.told(OffLimits)] == ["more than 60 bytes differ"]
 
 
 def test_other_bytes_that_cannot_be_stored_are_not_acked(world):
@@ -262,14 +263,65 @@ def test_a_finished_whose_number_says_that_messages_did_not_come_ends_no_complet
     assert "2 messages before FINISHED" in ended.status
 
 
-@pytest.mark.parametrize("kind", [KDH, FINISHED])
-def test_what_is_numbered_before_the_data_and_comes_after_it_may_be_another_dumps(world, kind):
+@pytest.mark.parametrize("seqno", [0, 1, 4])
+def test_a_finished_that_is_numbered_before_the_data_may_be_another_dumps(world, seqno):
     session = world.herald()
     world.said(session, vmcore(2, 0), vmcore(3, 4), vmcore(4, 8))
-    payload = header(12) if kind == KDH else b""
-    assert world.said(session, message(kind, 4, 0, payload)) == [4]
-    world.said(session, message(FINISHED, 5))
+    assert world.said(session, message(FINISHED, seqno)) == [seqno]
     assert world.told(Ended)[0].reason == "contradicted"
+
+
+@pytest.mark.parametrize(("again", "reason"), [(True, "contradicted"), (False, "success")])
+def test_a_header_numbered_before_the_data_is_another_dumps_only_after_a_herald(again, reason):
+    world = World()
+    session = world.herald()
+    world.said(session, vmcore(3, 0), vmcore(4, 4), vmcore(5, 8))
+    if again:
+        world.herald()
+    assert world.said(session, message(KDH, 2, 0, header(12)), message(FINISHED, 6)) == [2, 6]
+    assert world.told(Ended)[0].reason == reason
+
+
+def test_the_same_other_bytes_are_kept_once(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0, b"good"))
+    assert world.said(session, *[vmcore(n, 0, b"evil") for n in range(3, 9)]) == [3, 4, 5, 6, 7, 8]
+    assert world.sinks.dumps[0].others == [(VMCORE, 0, b"evil")]
+
+
+def test_a_key_that_came_again_in_part_after_a_herald_is_doubted(world):
+    session = world.herald()
+    blob = DumpKey(2, bytes(32), bytes(256)).pack(600)
+    pieces = [message(EKCD_KEY, 2 + n, 200 * n, blob[200 * n : 200 * n + 200]) for n in range(3)]
+    assert world.said(session, *pieces) == [2, 3, 4]
+    world.herald()
+    world.said(session, pieces[2], vmcore(5, 0), message(KDH, 6, 0, header(4, dumpkeysize=600)))
+    world.said(session, message(FINISHED, 7))
+    assert world.told(Ended)[0].reason == "contradicted"
+
+
+def test_a_client_that_began_again_and_is_led_to_a_finished_dumps_port_gets_its_own(world):
+    old = world.herald()
+    world.said(old, vmcore(2, 0), message(FINISHED, 3))
+    new = world.herald()
+    assert world.said(old, vmcore(2, 0, b"next"), message(FINISHED, 3)) == [2, 3]
+    assert world.sinks.vmcores() == [b"data", b"next"]
+    first, second = world.told(Ended)
+    assert (first.reason, second.reason) == ("success", "contradicted")
+    assert old.successor is new
+
+
+def test_a_fault_while_a_dump_is_looked_into_costs_that_dump_alone(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0), message(FINISHED, 3))
+
+    def broken(*_: object) -> bytes:
+        raise OverflowError("a fault of ours")
+
+    world.sinks.dumps[0].read = broken
+    (ended,) = world.told(Ended)
+    assert ended.reason == "error"
+    assert "could not be looked into" in ended.status
 
 
 def test_finished_with_the_number_of_the_herald_is_netdumpds_test_client(world):

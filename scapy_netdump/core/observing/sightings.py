@@ -14,8 +14,8 @@ from typing import Any
 
 from ..extents import total
 from ..identity import LONGEST_PAUSE, REBOOT_TIME, Evidence, Way, judge
-from .conversation import ahead
 from .disputes import Prefer
+from .messages import ahead
 from .observed_dump import ObservedDump, both, tally
 
 #: Bytes of two sightings that are compared at most to tell whether they are of one dump.

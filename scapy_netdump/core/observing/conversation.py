@@ -102,6 +102,7 @@ class _Held:
         self.count = self.bytes = 0
         self._first = first
         self._furthest = furthest
+        self.begun_with: int | None = None
         self._latest: int | None = None
         self._begun = _NEVER
         self._agreeing = self._differing = 0
@@ -138,6 +139,7 @@ class _Held:
         self._new += not dump.account.vmcore.covers(start, end)
         self._misplaced += dump.sent_elsewhere(seqno, start)
         self._begun = min(self._begun, ahead(seqno, self._first))
+        self.begun_with = seqno if self.begun_with is None else self.begun_with
         self.count += 1
         self.bytes += end - start
         if self._latest is None or ahead(seqno, self._latest) > 0:
@@ -157,9 +159,9 @@ class _Held:
 
     def is_one_with(self, dump: ObservedDump, herald: Herald | None, going_on: bool) -> bool:
         """Whether it is of the dump. ``herald`` came before it, ``going_on``: more follows it."""
-        heralded = herald is not None
+        heralded, words = herald is not None, herald.words if herald is not None else None
         copies = not (self._differing or self._new or self._unknown or going_on)
-        if copies and self.bytes <= RESEND_WINDOW and not dump.is_over(herald, self.apart):
+        if copies and self.bytes <= RESEND_WINDOW and not dump.is_over(words, self.apart):
             return True
         forged = self._odd if self._otherwise == 1 < self.count else 0  # one message is no dump
         not_a_copy = self._new > 0 and self.apart > LONG_SILENCE
@@ -173,6 +175,7 @@ class _Held:
             apart=self.apart,
             finished=dump.account.finished,
             heralded=heralded,
+            announced=(dump.words, words),
             begins_again=begins,
             sent=dump.account.vmcore.end,
             way=Way.SAME,
@@ -334,6 +337,8 @@ class Conversation:
         if self.herald is not None and not keep_herald:
             self.dump.herald(self.herald)
             self.herald = None
+        if held.begun_with is not None:
+            self.dump.goes_on_with(held.begun_with, self._furthest, held.apart)
         for part in held.stretches:
             self._pass_on(formats.VMCORE, part)
         self._last = self._furthest

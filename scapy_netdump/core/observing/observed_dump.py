@@ -10,13 +10,16 @@ import numpy as np
 from ... import formats
 from ..account import Account
 from ..extents import Range, pieces
-from ..identity import LONG_SILENCE
+from ..identity import LONG_SILENCE, REBOOT_TIME, Words
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
 from .heralds import Herald, Peer
 from .messages import MAX_OFFSET, SEQNOS, Acks, Messages, ahead, payload
 from .observed_file import ObservedFile
+
+#: Messages that a client has in flight, of which some may not have been captured.
+_IN_FLIGHT = 64
 
 
 class ObservedDump:
@@ -43,7 +46,7 @@ class ObservedDump:
         self.first_seqno = self.furthest = seqno
         self.account = Account()
         self.messages = 0
-        self.words: tuple[int, bytes] | None = None
+        self.words: Words | None = None
         self.answers: list[int] = []
         self.data_came = False
         self.acked_here = False
@@ -79,19 +82,21 @@ class ObservedDump:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
 
-    def announced_as(self, seqno: int, path: bytes) -> bool:
+    def announced_as(self, words: Words) -> bool:
         """Whether this dump's HERALD is known, and said this."""
-        return self.words == (seqno, path)
+        return self.words == words
 
-    def is_over(self, herald: Herald | None, apart: float) -> bool:
-        """Whether a HERALD that came so many seconds after the last message announces another
-        dump: this one is finished, and it is no late copy of this one's."""
-        late_copy = (
-            herald is not None
-            and apart <= LONG_SILENCE
-            and self.words in (None, (herald.seqno, herald.path))
-        )
-        return herald is not None and self.account.finished and not late_copy
+    def is_over(self, words: Words | None, apart: float) -> bool:
+        """Whether a HERALD of these words, if there was one, that came so many seconds after the
+        last message announces another dump: this one is finished, and it is no late copy."""
+        late_copy = apart <= LONG_SILENCE and self.words in (None, words)
+        return words is not None and self.account.finished and not late_copy
+
+    def goes_on_with(self, seqno: int, before: int, silence: float) -> None:
+        """After so many seconds it goes on with a number, and had come to another one ``before``:
+        that it is one dump is doubted where its client neither sent again nor dumped meanwhile."""
+        if silence > REBOOT_TIME and 0 < ahead(seqno, before) <= _IN_FLIGHT and self.data_came:
+            self.account.doubt = f"{silence:.0f} s of silence within it, longer than a client waits"
 
     def seen(self, first_time: float, last_time: float) -> None:
         """It was seen from one time to another."""
@@ -102,7 +107,7 @@ class ObservedDump:
         """Take a HERALD as the one of this dump, or as another copy of it."""
         self.messages += herald.copies
         self._markers_resent += herald.copies - (not self.account.heralded)
-        self.words = self.words or (herald.seqno, herald.path)
+        self.words = self.words or herald.words
         self.answers = self.answers or list(herald.answers)
         self.account.herald(herald.path)
         self.seen(herald.time, herald.time)

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from .core.receiving.events import Event as Event
     from .core.receiving.limits import Limits as Limits
     from .core.sending.sender import Patience as Patience
+    from .dump.console import NoConsoleError as NoConsoleError
     from .dump.content import HoleError as HoleError
     from .dump.dump import Dump as Dump
+    from .dump.dump import EncryptedError as EncryptedError
+    from .dump.open import NoDumpError as NoDumpError
     from .dump.open import open_dump as open_dump
     from .errors import CaptureError as CaptureError
     from .errors import NetdumpError as NetdumpError
     from .errors import StoreError as StoreError
     from .errors import UsageError as UsageError
     from .errors import WaitTimeoutError as WaitTimeoutError
+    from .kerneldump.key import EncryptionError as EncryptionError
     from .layers import KernelDumpHeader as KernelDumpHeader
     from .layers import KernelDumpKey as KernelDumpKey
     from .layers import Netdump as Netdump
@@ -52,6 +56,8 @@ _MODULE_OF = {
     "CaptureError": "errors",
     "Dump": "dump.dump",
     "HoleError": "dump.content",
+    "EncryptedError": "dump.dump",
+    "EncryptionError": "kerneldump.key",
     "Ended": "core.receiving.events",
     "Event": "core.receiving.events",
     "KernelDumpHeader": "layers",
@@ -65,6 +71,8 @@ _MODULE_OF = {
     "NetdumpMessages": "layers",
     "NetdumpSession": "scapy_tools",
     "NetdumpSocket": "scapy_tools",
+    "NoConsoleError": "dump.console",
+    "NoDumpError": "dump.open",
     "Patience": "core.sending.sender",
     "Preparation": "client.prepare",
     "SendError": "client.send",

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..capture.live import LiveCapture
 from ..core.observing.disputes import Prefer
 from ..dump.dump import Unlock
-from ..errors import CaptureError, NetdumpError, UsageError
+from ..errors import CaptureError, UsageError
 from ..recovery.plain_copies import PlainCopies
 from ..recovery.recoverer import Recoverer
 from ..recovery.result import Recovery
@@ -138,17 +138,11 @@ def _make_plain(
     recovery: Recovery, unlock: Unlock | None, options: argparse.Namespace
 ) -> list[str]:
     """Have plain copies made of dumps, if that was asked for; returns what went wrong."""
-    failures: list[str] = []
     if unlock is None and not options.decompress:
-        return failures
+        return []
     with ProgressLine() as progress:
         copies = PlainCopies(unlock, options.decompress, options.savecore, progress)
-        for dump in recovery.dumps:
-            try:
-                copies.add(dump)
-            except NetdumpError as error:
-                failures.append(str(error))
-    return failures
+        return copies.add_all(recovery.dumps)
 
 
 def _report(recovery: Recovery) -> None:

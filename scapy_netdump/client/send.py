@@ -116,6 +116,8 @@ def _end(server: str | tuple[str, int], port: int | None) -> tuple[str, int]:
     """Address and HERALD port of the server."""
     if isinstance(server, str):
         address, port = server, HERALD_PORT if port is None else port
+    elif len(server) != 2:
+        raise UsageError(f"{server}: not a pair of an address and a port")
     elif port is None:
         address, port = server
     else:

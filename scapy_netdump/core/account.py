@@ -211,6 +211,7 @@ class Account:
             self.herald(other.path)
         if other.finished:
             self.finish(other.unseen)
+        self.doubt = self.doubt or other.doubt
         self.announce(other._announced)
         for version in other.headers.versions:
             for start, end in version.extents:

@@ -40,6 +40,10 @@ MIN_AGREEING = 512
 _TELLING = ("hostname", "dumptime", "panicstring", "dumplength")
 
 
+#: What a HERALD says: its number and its path.
+Words = tuple[int, bytes]
+
+
 class Way(Enum):
     """How two sightings came: whether the way itself speaks for one dump."""
 
@@ -53,14 +57,15 @@ class Evidence:
     """What is known of two sightings, an earlier and a later one, that may be of one dump.
 
     ``headers`` are the 512 bytes of each where they are sound, ``keys`` as much as came of each.
-    ``agreeing`` and ``differing`` count bytes that both have; zeros do not agree. ``apart`` is
-    the time between them in seconds, 0 if they overlap, None if not known. ``finished``: the
-    earlier one had its FINISHED. ``heralded``: a HERALD lies between them. ``begins_again``: the
-    later one starts with a client's first messages. ``sent``: bytes that the earlier one had
-    sent by then. ``otherwise``: messages, or pages, that came again and are mostly other bytes.
-    ``misplaced``: messages of one number that are for different places.
-    ``one_clock``: one capture shows both, so that their order in time is sure. ``told``: what is
-    known of each from its info file, by that file's names. ``ends``: how far the bytes of each go.
+    ``agreeing`` and ``differing`` count bytes that both have; zeros do not agree. ``apart`` is the
+    time between them in seconds, 0 if they overlap, None if not known. ``finished``: the earlier
+    one had its FINISHED. ``heralded``: a HERALD lies between them. ``announced``: what the HERALD
+    of each said, if it is known. ``begins_again``: the later one starts with a client's first
+    messages. ``sent``: bytes that the earlier one had sent by then. ``otherwise``: messages, or
+    pages, that came again and are mostly other bytes. ``misplaced``: messages of one number that
+    are for different places. ``one_clock``: one capture shows both, so that their order in time is
+    sure. ``told``: what is known of each from its info file, by that file's names. ``ends``: how
+    far the bytes of each go.
     """
 
     headers: tuple[bytes | None, bytes | None] = (None, None)
@@ -70,6 +75,7 @@ class Evidence:
     apart: float | None = None
     finished: bool = False
     heralded: bool = False
+    announced: tuple[Words | None, Words | None] = (None, None)
     begins_again: bool = False
     sent: int = 0
     otherwise: int = 0
@@ -143,6 +149,8 @@ def _by_order(evidence: Evidence) -> Judgement | None:
         return _another(f"{evidence.otherwise} messages of it came again with other bytes")
     if evidence.misplaced > 1:
         return _another(f"{evidence.misplaced} of its numbers stand for other places")
+    if None not in evidence.announced and evidence.announced[0] != evidence.announced[1]:
+        return _another("its HERALD has other words")
     agreeing = evidence.agreeing >= MIN_AGREEING and not evidence.differing
     if agreeing and not evidence.one_clock and apart <= REBOOT_TIME:
         return Judgement(True, _in_common(evidence))

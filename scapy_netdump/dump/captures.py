@@ -19,13 +19,34 @@ from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.observer import Observer
 from ..core.observing.selection import Selection
 from ..core.observing.watcher import Watcher
+from ..errors import UsageError
+from ..store.hosts import address_bytes
 from ..text import counted
 
 #: Bytes that may be left in a pipe, and in the buffers of whoever writes into it.
 _LEFT_IN_PIPE = 1 << 21
 
+_MAX_PORT = 0xFFFF
+
 #: Told how many bytes of a capture have been read, and of how many (None: not known).
 Progress = Callable[[str, int, int | None], None]
+
+
+def selection(
+    client: str | None = None, server: str | None = None, port: int | None = None
+) -> Selection:
+    """The dumps that are wanted: of a client, to a server, addresses both, and with a port.
+    UsageError for what is no address and no port."""
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise UsageError(f"there is no port {port}")
+    try:
+        return Selection(
+            client=None if client is None else address_bytes(client),
+            server=None if server is None else address_bytes(server),
+            port=port,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 class Captures:

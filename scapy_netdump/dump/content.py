@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Literal, Protocol, get_args
 
 from ..core.extents import Range
 from ..errors import NetdumpError, StoreError, UsageError
@@ -50,9 +50,11 @@ class FileContent:
     """The bytes of a file, of which the ranges ``missing`` are holes.
 
     ``length`` bytes are in the file, and what lies behind them up to ``size`` is zeros: the file
-    may end before its last hole does. It is open from the first read on, until it is closed or
-    the last reference goes; a run may know of more files than it may have open.
+    may end before its last hole does. It is open from the first read on, until it is let go,
+    closed or the last reference goes; a run may know of more files than it may have open.
     """
+
+    _closed = False
 
     def __init__(self, path: Path, missing: Sequence[Range] = ()) -> None:
         """StoreError if the file cannot be read."""
@@ -66,14 +68,21 @@ class FileContent:
 
     @property
     def descriptor(self) -> int:
-        """A descriptor of the open file."""
+        """A descriptor of the open file. StoreError if it is closed."""
+        if self._closed:
+            raise StoreError(f"{self.name}: closed, and cannot be read any more")
         if self._descriptor < 0:
             with self._readable():
                 self._hold(os.open(self.name, os.O_RDONLY | os.O_CLOEXEC))
         return self._descriptor
 
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Close the file for good; harmless when repeated."""
+        self._closed = True
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file until it is read again."""
         self._descriptor = -1
         if self._finalize is not None:
             self._finalize()
@@ -127,7 +136,7 @@ class FileObjectContent:
             self.size = file.tell()
             file.seek(0)
             binary = isinstance(file.read(0), bytes)
-        except (OSError, ValueError) as error:  # ValueError: a file that is closed
+        except (AttributeError, OSError, ValueError) as error:  # ValueError: a closed file
             raise UsageError(f"{self._name}: not a file to read at any offset: {error}") from None
         if not binary:
             raise UsageError(f"{self._name}: opened as text; open it in mode 'rb'")
@@ -210,7 +219,10 @@ class Held:
 
 def read_around(content: Content, offset: int, size: int, holes: Holes) -> bytes:
     """``size`` bytes from ``offset`` on, fewer only at the end. HoleError if one of them is
-    missing, unless ``holes`` is "zeros"."""
+    missing, unless ``holes`` is "zeros"; UsageError for a place before the start."""
+    _check(holes)
+    if offset < 0 or size < 0:
+        raise UsageError(f"there are no {size} bytes at {offset} of the dump to read")
     end = min(offset + size, content.size)
     data = content.read(offset, max(0, end - offset))
     lost = list(_within(content.missing, offset, end))
@@ -224,6 +236,12 @@ def read_around(content: Content, offset: int, size: int, holes: Holes) -> bytes
     return bytes(zeroed)
 
 
+def _check(holes: Holes) -> None:
+    """UsageError if it does not say what a hole gives."""
+    if holes not in get_args(Holes):
+        raise UsageError(f"holes={holes!r}: a hole gives 'error' or 'zeros'")
+
+
 def _within(ranges: Sequence[Range], start: int, end: int) -> Iterator[Range]:
     cut = ((max(start, first), min(end, last)) for first, last in ranges)
     return ((first, last) for first, last in cut if first < last)
@@ -233,10 +251,12 @@ class ContentFile(io.RawIOBase):
     """Some content as a binary file that can be read and sought in.
 
     Of a read that comes to a hole the bytes before it are returned; one that begins in a hole
-    raises HoleError. With ``holes`` "zeros" holes read as zeros.
+    raises HoleError. With ``holes`` "zeros" holes read as zeros; any other word is a UsageError.
+    As with any file, ValueError if it is used when it is closed.
     """
 
     def __init__(self, content: Content, holes: Holes = "error") -> None:
+        _check(holes)
         super().__init__()
         self._content = content
         self._holes = holes
@@ -252,10 +272,12 @@ class ContentFile(io.RawIOBase):
 
     def tell(self) -> int:
         """Where the next read begins."""
+        self._check_open()
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a place, counted from the start, the place at hand or the end."""
+        self._check_open()
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}
         if whence not in base or base[whence] + offset < 0:
             raise ValueError(f"cannot seek to {offset} from {whence}")
@@ -264,6 +286,7 @@ class ContentFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Read into ``buffer``; returns how many bytes."""
+        self._check_open()
         view = memoryview(buffer).cast("B")
         start, end = self._position, self._position + len(view)
         if self._holes == "error":
@@ -273,3 +296,7 @@ class ContentFile(io.RawIOBase):
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")

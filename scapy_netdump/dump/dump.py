@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.account import Account
 from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
-from ..errors import NetdumpError
+from ..errors import NetdumpError, StoreError
 from ..kerneldump.contents import Contents, contents_of
 from ..kerneldump.header import MAGIC_SIZE, DumpHeader, compression_number
 from ..kerneldump.info import info_origin, info_values
@@ -57,8 +57,8 @@ class Dump:
     padding. ``copy`` is what was made of it in the same go, a plain file.
 
     To be used in ``with``; without that, what it has open is closed with the last reference.
-    Reading raises StoreError if a file cannot be read, and where plain bytes are asked for
-    EncryptedError without the private key, EncryptionError with a wrong one.
+    Reading raises StoreError if the dump is closed or a file cannot be read, and where plain
+    bytes are asked for EncryptedError without the private key, EncryptionError with a wrong one.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Dump:
         self.copy: PlainCopy | None = None
         self._told = told
         self.unlock = unlock
+        self._closed = False
 
     def __enter__(self) -> Dump:
         return self
@@ -95,9 +96,16 @@ class Dump:
         return f"Dump({self.name!r}, {str(self.verdict)!r})"
 
     def close(self) -> None:
-        """Close what is open; harmless when repeated."""
+        """Close what is open, for good; harmless when repeated."""
+        self._closed = True
         for content in (self._source, self.__dict__.pop("_whole", None)):
             getattr(content, "close", lambda: None)()
+
+    def let_go(self) -> None:
+        """Close what is open until it is read again: a run may see more dumps than it may have
+        files open."""
+        self.__dict__.pop("_whole", None)
+        getattr(self._source, "let_go", lambda: None)()
 
     # What is known of it
 
@@ -179,17 +187,18 @@ class Dump:
 
     def open(self, holes: Holes = "error") -> ContentFile:
         """The plain vmcore as a binary file that can be sought in. Reading a hole raises
-        HoleError, an OSError, or gives zeros with ``holes="zeros"``."""
+        HoleError, an OSError, or gives zeros with ``holes="zeros"``; UsageError for other words."""
         return ContentFile(self.plain(), holes)
 
     def read(self, offset: int, size: int, holes: Holes = "error") -> bytes:
         """``size`` bytes of the plain vmcore from ``offset`` on, fewer only at its end; holes as
-        for ``open``."""
+        for ``open``. UsageError if one of the two is negative."""
         return read_around(self.plain(), offset, size, holes)
 
     def plain(self) -> Content:
         """The vmcore decrypted and decompressed; of compressed ones in an unnamed temporary file.
         What a hole makes unreadable is ``missing``."""
+        self._check_open()
         return self._whole
 
     @cached_property
@@ -203,6 +212,7 @@ class Dump:
 
     def decrypted(self) -> Content:
         """The vmcore decrypted, if it was encrypted."""
+        self._check_open()
         if not self.account.encrypted:
             return self.content
         if not self.key:
@@ -323,6 +333,10 @@ class Dump:
             force=force,
             progress=progress,
         )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{self.name}: closed, and cannot be read any more")
 
     @property
     def _origin(self) -> tuple[str, str]:

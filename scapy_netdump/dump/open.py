@@ -46,7 +46,7 @@ def no_passphrase(_: Path) -> bytes:
 
 
 def open_dump(
-    path: str | os.PathLike[str],
+    path: str | bytes | os.PathLike[str],
     number: int | None = None,
     *,
     private_key: str | os.PathLike[str] | None = None,
@@ -59,9 +59,11 @@ def open_dump(
     ``number`` chooses between several dumps in a capture, from 1 on. ``private_key`` is the RSA
     key of an encrypted dump, in PEM form, for whose ``passphrase`` is asked when it is needed.
     ``progress`` is told how far the capture is read. NoDumpError if there is no dump, UsageError
-    if it is not clear which, StoreError if a file cannot be read.
+    if it is not clear which or the path is none, StoreError if a file cannot be read.
     """
-    path = Path(path)
+    path = Path(os.fsdecode(path))
+    if "\0" in str(path):
+        raise UsageError(f"{str(path)!r}: no path, it has a null byte in it")
     if path.is_dir():
         raise UsageError(f"{path}: a directory; name a vmcore in it")
     unlock = unlocked_with(private_key, passphrase)

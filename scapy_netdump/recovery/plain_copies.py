@@ -7,6 +7,7 @@ is made again then.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,16 @@ class PlainCopies:
     savecore: bool
     progress: Progress
 
+    def add_all(self, dumps: Iterable[Dump]) -> list[str]:
+        """Give dumps their plain copies; returns what went wrong, a line each."""
+        failures = []
+        for dump in dumps:
+            try:
+                self.add(dump)
+            except NetdumpError as error:
+                failures.append(str(error))
+        return failures
+
     def add(self, dump: Dump) -> None:
         """Give a dump its plain copy, if it is not plain itself. NetdumpError, and no copy, if
         that cannot be."""
@@ -54,7 +65,7 @@ class PlainCopies:
             force=continued,  # the copy of what was here before
             progress=lambda done, total: self.progress(called, done, total),
         )
-        dump.close()  # a run may see more dumps than it may have files open
+        dump.let_go()
         if self.savecore:
             _link(info, dump.copy.path, kept)
 

@@ -7,12 +7,10 @@ import logging
 import os
 from collections.abc import Iterator
 
-from ..core.observing.selection import Selection
-from ..dump.captures import Captures, Progress
+from ..dump.captures import Captures, Progress, selection
 from ..dump.dump import Dump
 from ..dump.open import Passphrase, no_passphrase, unlocked_with
 from ..dump.scratch import Scratches, opened
-from ..store.hosts import address_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +30,12 @@ def reassemble(
     with ``list`` afterwards too. ``client`` and ``server`` are the addresses, ``port`` the
     server's port of the dumps that are wanted; ``private_key`` and ``passphrase`` are as for
     ``open_dump``. What is wrong with the captures is logged. CaptureError if one is no capture,
-    StoreError if there is no room, ValueError for an address that is none.
+    StoreError if there is no room, UsageError for an address that is none.
 
         for dump in reassemble("panic.pcapng"):
             print(dump.panicstring, dump.verdict, dump.missing)
     """
-    selection = Selection(
-        client=None if client is None else address_bytes(client),
-        server=None if server is None else address_bytes(server),
-        port=port,
-    )
-    reader = Captures(Scratches().storage_for, selection)
+    reader = Captures(Scratches().storage_for, selection(client, server, port))
     for capture in captures:
         reader.read(os.fspath(capture), progress)
     dumps = reader.finish()

@@ -17,12 +17,15 @@ from ..core.observing.disputes import Prefer
 from ..core.observing.observed_dump import ObservedDump
 from ..core.observing.selection import Selection
 from ..core.observing.watcher import Watcher
-from ..dump.captures import Captures, Progress
+from ..dump.captures import Captures, Progress, selection
+from ..dump.dump import Unlock
+from ..dump.open import Passphrase, no_passphrase
 from ..store.dump_files import HostFullError
 from ..store.hosts import host_name
 from ..store.naming import Published
 from ..store.nowhere import Nowhere
 from .filing import Filed, Filing, RefusedError
+from .plain_copies import PlainCopies
 from .result import Recovery as Recovery
 from .result import recovered_dump
 
@@ -129,12 +132,42 @@ class Recoverer:
         )
 
 
-def recover(captures: Sequence[str], directory: str | os.PathLike[str]) -> Recovery:
-    """Rebuild the dumps in some captures, read as one, into ``directory``.
+def recover(
+    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    directory: str | os.PathLike[str],
+    *,
+    client: str | None = None,
+    server: str | None = None,
+    port: int | None = None,
+    private_key: str | os.PathLike[str] | None = None,
+    passphrase: Passphrase = no_passphrase,
+    progress: Progress | None = None,
+) -> Recovery:
+    """Rebuild the dumps in a capture, or in several that are read as one, into ``directory``.
 
-    CaptureError if one is no capture, StoreError if the directory cannot be written to.
+    ``client``, ``server`` and ``port`` tell which dumps are wanted, as for ``reassemble``. With a
+    ``private_key``, in PEM form, each encrypted dump gets a decrypted copy beside it; its
+    ``passphrase`` is asked for at once. ``progress`` is told how far a capture is read, and how
+    far a copy has come. What cannot be read, kept or decrypted is among the ``problems``.
+    CaptureError if one is no capture, StoreError if the directory cannot be written to,
+    EncryptionError if there is no private key in that file, UsageError for an address that is
+    none.
     """
-    with Recoverer(Path(directory)) as recoverer:
-        for capture in captures:
-            recoverer.read(capture)
-        return recoverer.finish()
+    wanted = selection(client, server, port)
+    paths = [captures] if isinstance(captures, str | os.PathLike) else captures
+    unlock = _unlock(Path(private_key), passphrase) if private_key is not None else None
+    with Recoverer(Path(directory), wanted) as recoverer:
+        for path in paths:
+            recoverer.read(os.fspath(path), progress)
+        recovery = recoverer.finish()
+    if unlock is not None:
+        copies = PlainCopies(unlock, False, False, progress or (lambda *_: None))
+        recovery.problems += copies.add_all(recovery.dumps)
+    return recovery
+
+
+def _unlock(private_key: Path, passphrase: Passphrase) -> Unlock:
+    """What opens the keys of dumps. The passphrase is asked for now, not after hours."""
+    from ..dump.keys import unlocker  # cryptography is an extra
+
+    return unlocker(private_key, passphrase)

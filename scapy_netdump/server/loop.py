@@ -21,7 +21,7 @@ from ..core.receiving.receiver import Receiver
 from ..core.receiving.session import Session
 from ..core.receiving.sinks import Sinks
 from ..formats import ACK_PORT, HERALD_PORT
-from ..net.server_sockets import DataSocket, End, HeraldSocket, has_ipv6, probe
+from ..net.server_sockets import DataSocket, End, HeraldSocket, SocketError, has_ipv6, probe
 from ..wire import ACK_SIZE, Buffer
 from .names import Lookups
 from .polling import Polling
@@ -31,6 +31,9 @@ _HERALDS_AT_ONCE = 16
 
 #: Sockets that a dump has at most; more than one is rare.
 _MOST_SOCKETS = 4
+
+#: How often a free port is looked for that no address of several has in use.
+_PORT_TRIES = 8
 
 #: Dumps that are filed at once.
 _FILERS = 4
@@ -98,9 +101,9 @@ class ServerLoop:
         tap: Tap | None = None,
     ) -> None:
         """``addresses`` to listen on: none for all of the host's, IPv4 and IPv6. ``port`` is
-        where HERALDs come to, 0 for any free one. ``on_event`` is called in the thread that
-        runs the loop, and must not wait; so is ``on_tick``, every ``progress`` seconds as long
-        as the loop is not stuck."""
+        where HERALDs come to, 0 for any that is free at each of them. ``on_event`` is called in
+        the thread that runs the loop, and must not wait; so is ``on_tick``, every ``progress``
+        seconds as long as the loop is not stuck."""
         self._addresses = addresses
         self._port = port
         self._options = options = options or ServeOptions()
@@ -138,8 +141,7 @@ class ServerLoop:
             return
         everywhere = ("0.0.0.0", "::") if has_ipv6() else ("0.0.0.0",)
         try:
-            for address in self._addresses or everywhere:
-                self._heralds.append(HeraldSocket(address, self._port))
+            self._heralds = _listening(self._addresses or everywhere, self._port)
         except BaseException:
             self.close()
             raise
@@ -344,3 +346,20 @@ class ServerLoop:
             self._filers.shutdown()
             self.close()
         self._tell_filed()
+
+
+def _listening(addresses: Sequence[str], port: int, tries: int = _PORT_TRIES) -> list[HeraldSocket]:
+    """Sockets at one port of some addresses: of any, for port 0, that is free at all of them.
+    SocketError if there can be none."""
+    sockets: list[HeraldSocket] = []
+    try:
+        for address in addresses:
+            chosen = sockets[0].end[1] if sockets else port
+            sockets.append(HeraldSocket(address, chosen))
+        return sockets
+    except SocketError:
+        for one in sockets:
+            one.close()
+        if port or not sockets or tries == 1:
+            raise
+    return _listening(addresses, port, tries - 1)

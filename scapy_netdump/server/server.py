@@ -23,6 +23,9 @@ from ..store.hosts import address_bytes, address_text
 from ..store.live_dumps import LiveDumps
 from .loop import ServeOptions, ServerLoop
 
+#: Where an address stands for all of a host, the one that reaches it from the host itself.
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
 #: Dumps that have ended are kept for `Server.wait`; of more than these, if nobody waits, the
 #: oldest are forgotten (their files stay).
 _MOST_ENDED = 1024
@@ -33,7 +36,8 @@ class Server:
 
     Entering raises a NetdumpError if it cannot listen or cannot use the directory. Leaving ends
     all dumps, waits until their files have their names, and raises what has ended the thread
-    early, such as an exception of ``on_event``. A Server serves once.
+    early, such as an exception of ``on_event``; where an exception leaves the ``with`` already,
+    that one comes out, with the thread's as its context. A Server serves once.
     """
 
     def __init__(
@@ -77,17 +81,22 @@ class Server:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self.stop()
         self._thread.join()
-        if self._failure is not None and self._failure is not error:
+        if self._failure is None or self._failure is error:
+            return
+        if error is None:
             raise self._failure
+        _add_context(error, self._failure)
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, address and port: the first of ``addresses``."""
-        return self.addresses[0]
+        """Where programs of this host reach it, address and port: the first of ``addresses``,
+        or the loopback address if that one stands for all of the host's."""
+        address, port = self.addresses[0]
+        return _LOOPBACK.get(address, address), port
 
     @property
     def addresses(self) -> list[End]:
-        """All addresses that it listens on, each with its port."""
+        """All addresses that it listens on, each with the port, which is the same."""
         return self._started().addresses
 
     def stop(self) -> None:
@@ -177,3 +186,12 @@ def _usual_form(address: str) -> str:
         return f"{address_text(address_bytes(plain))}{percent}{zone}"
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def _add_context(error: BaseException, other: BaseException) -> None:
+    """Have another exception told of behind all that one comes with."""
+    while error.__context__ is not None:
+        error = error.__context__
+        if error is other:
+            return
+    error.__context__ = other

@@ -212,3 +212,18 @@ def test_any_read_of_any_of_them_is_a_slice(
     assert (content.size, list(content.missing)) == (len(data), [])
     for offset, size in reads:
         assert content.read(offset, size) == data[offset : offset + size]
+
+
+@pytest.mark.parametrize(
+    ("file", "server", "words"),
+    [
+        (b"data", (SERVER,), "not a pair of an address and a port"),
+        (b"data", (SERVER, 1, 2), "not a pair of an address and a port"),
+        (5, SERVER, "not a file to read at any offset"),
+        ("a\0b", SERVER, "null byte"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_a_line(file: Any, server: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as raised:
+        send_dump(file, server)
+    assert "\n" not in str(raised.value)

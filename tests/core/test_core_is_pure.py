@@ -69,6 +69,7 @@ FLOORS = (
 MAY_IMPORT_INSIDE = {
     "dump/dump.py": "most recoveries look into no dump and copy none, and start faster without",
     "cli/recover.py": "cryptography is an extra, and most recoveries make no plain copies",
+    "recovery/recoverer.py": "cryptography is an extra, and most recoveries make no plain copies",
     "cli/report.py": "matplotlib is an extra, and the help is there without it",
     "capture/compressed.py": "zstandard is an extra that only zstd captures need",
     "cli/send.py": "Scapy, which only -i needs, takes a second to load",

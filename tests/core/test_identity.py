@@ -125,3 +125,11 @@ def test_a_judgement_says_why(evidence):
     judgement = judge(evidence)
     assert judgement.reason
     assert judgement.reason.startswith("another dump: ") == (judgement.one is False)
+
+
+def test_two_heralds_of_other_words_announce_two_dumps() -> None:
+    words = (1, b""), (1, b"lab")
+    alike = {"agreeing": 100_000, "apart": 3.0, "one_clock": False}
+    assert judge(Evidence(announced=words, **alike)).one is False
+    assert judge(Evidence(announced=(words[0], words[0]), **alike)).one is True
+    assert judge(Evidence(announced=(words[0], None), **alike)).one is True

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is imported when: Scapy only for those who use packets."""
 
+import builtins
+import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -57,6 +60,15 @@ def test_a_layer_is_loaded_when_it_is_touched() -> None:
 def test_every_exported_name_exists(name: str) -> None:
     assert getattr(scapy_netdump, name).__name__ == name
     assert name in dir(scapy_netdump)
+
+
+@pytest.mark.parametrize("name", scapy_netdump.__all__)
+def test_the_errors_that_docstrings_tell_of_are_exported(name: str) -> None:
+    exported = getattr(scapy_netdump, name)
+    members = vars(exported).values() if exported.__module__.startswith("scapy_netdump") else ()
+    texts = [inspect.getdoc(one) or "" for one in (exported, *members)]
+    told = {error for text in texts for error in re.findall(r"\b[A-Z]\w+Error\b", text)}
+    assert {error for error in told if not hasattr(builtins, error)} <= {*scapy_netdump.__all__}
 
 
 def test_the_version_is_the_distributions() -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import zstandard
@@ -26,7 +27,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_encryption import dump_cipher, key_of
 
-from scapy_netdump import HoleError, NetdumpError, UsageError, open_dump, reassemble, recover
+from scapy_netdump import (
+    HoleError,
+    NetdumpError,
+    StoreError,
+    UsageError,
+    open_dump,
+    reassemble,
+    recover,
+)
 from scapy_netdump.client.prepare import prepared
 from scapy_netdump.core.account import Account
 from scapy_netdump.core.extents import Extents
@@ -248,6 +257,60 @@ def test_an_encrypted_dump_is_read_with_its_private_key() -> None:
         assert file.read(24).startswith(b"minidump FreeBSD/amd64")
     assert told
     assert "panic:" in dump.console
+
+
+@pytest.mark.parametrize("holes", ["raise", "", "zero"])
+def test_what_a_hole_gives_is_one_of_two_words(holes: Any) -> None:
+    with open_dump(PCAPS / "middle.pcap") as dump:
+        for read in (dump.open, lambda holes: dump.read(0, 1, holes)):
+            with pytest.raises(UsageError, match="a hole gives 'error' or 'zeros'"):
+                read(holes)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(-5, 10), (-1, 0), (0, -1)])
+def test_there_is_nothing_before_the_start(offset: int, size: int) -> None:
+    dump = open_dump(PCAPS / "vlan.pcap")
+    with dump, pytest.raises(UsageError, match=f"no {size} bytes at {offset}"):
+        dump.read(offset, size, "zeros")
+
+
+@pytest.mark.parametrize("kind", ["capture", "vmcore", "zstd"])
+def test_what_is_closed_cannot_be_read(kind: str, tmp_path: Path) -> None:
+    path = PCAPS / ("zstd.pcap" if kind == "zstd" else "vlan.pcap")
+    if kind == "vmcore":
+        path = tmp_path / "vmcore"
+        path.write_bytes(SAMPLE)
+    dump = open_dump(path)
+    file, other = dump.open(), dump.open()
+    assert file.read(4) == other.read(4) == dump.read(0, 4)
+    file.close()
+    for use in (lambda: file.read(1), lambda: file.seek(0), file.tell):
+        with pytest.raises(ValueError, match="I/O operation on closed file"):
+            use()
+    dump.close()
+    for look in (lambda: dump.read(0, 1), dump.open, dump.plain, lambda: other.read(1)):
+        with pytest.raises(StoreError, match="closed"):
+            look()
+    dump.close()
+
+
+def test_a_path_may_be_bytes_and_has_no_null_byte(tmp_path: Path) -> None:
+    (tmp_path / "vmcore").write_bytes(SAMPLE)
+    with open_dump(os.fsencode(tmp_path / "vmcore")) as dump:
+        assert dump.read(0, len(SAMPLE)) == SAMPLE
+    for path in ("a\0b", "a\0/b", b"a\0b"):
+        with pytest.raises(UsageError, match="null byte"):
+            open_dump(path)
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"client": "zzz"}, {"server": "10.0.0"}, {"client": "a\0"}, {"port": 70_000}]
+)
+def test_which_dumps_are_wanted_is_told_by_addresses(wanted: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not an IPv4 or IPv6 address|no port 70000"):
+        list(reassemble(PCAPS / "vlan.pcap", **wanted))
+    with pytest.raises(UsageError, match=r"not an IPv4 or IPv6 address|no port 70000"):
+        recover(PCAPS / "vlan.pcap", tmp_path, **wanted)
 
 
 def test_one_of_several_dumps_is_chosen() -> None:

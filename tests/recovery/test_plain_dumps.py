@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_recover import CLEAN_SHA256, ENCRYPTED, ENCRYPTED_SHA256, sha256, write
 
+import scapy_netdump
+from scapy_netdump import EncryptionError
 from scapy_netdump.cli.main import main
 from scapy_netdump.client.prepare import Preparation, prepared
 from scapy_netdump.core.extents import Extents
@@ -255,3 +257,35 @@ def test_the_status_is_savecores_word(kdh: bytes, status: str, word: str) -> Non
     ).splitlines()
     assert lines[0] == f"Dump header from device: {HOST}"
     assert lines[-2:] == [f"  Dump Status: {word}", status]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_program_recovers_and_decrypts_in_one_go(several: bool, tmp_path: Path) -> None:
+    capture = Path(ENCRYPTED)
+    told: list[str] = []
+    recovery = scapy_netdump.recover(
+        [capture, str(capture)] if several else capture,
+        tmp_path,
+        client=HOST,
+        private_key=PRIVATE_KEY,
+        progress=lambda name, *_: told.append(name),
+    )
+    (dump,) = recovery.dumps
+    assert recovery.complete
+    assert dump.copy is not None
+    assert dump.copy.path == tmp_path / f"vmcore.{HOST}.0"
+    assert sha256(dump.copy.path) == CLEAN_SHA256
+    assert dump.read(0, 16) == dump.copy.path.read_bytes()[:16]  # it is open to be looked into
+    assert {str(capture), dump.copy.path.name} <= set(told)
+    assert not scapy_netdump.recover(str(capture), tmp_path, client="192.0.2.9").dumps
+
+
+def test_a_program_is_told_that_the_key_is_another_ones(tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", other)
+    recovery = scapy_netdump.recover(ENCRYPTED, tmp_path / "crash", private_key=other)
+    assert len(recovery.dumps) == 1
+    assert not recovery.complete
+    assert "not the private key that this dump was encrypted for" in recovery.problems[0]
+    with pytest.raises(EncryptionError, match="no RSA private key"):
+        scapy_netdump.recover(ENCRYPTED, tmp_path / "crash", private_key=ENCRYPTED)

@@ -444,6 +444,7 @@ def test_several_addresses(tmp_path):
     addresses = (SERVER, "127.71.0.2", "::1")
     with serving(tmp_path, addresses) as server:
         assert [address for address, _ in server.server.addresses] == list(addresses)
+        assert len({port for _, port in server.server.addresses}) == 1
         for called in server.server.addresses[:2]:
             with Client(CLIENT) as client:
                 assert client.herald(called)

@@ -39,6 +39,7 @@ from scapy_netdump.core.receiving.events import Listening, Started, Stopped
 from scapy_netdump.formats import FINISHED, VMCORE
 from scapy_netdump.net.server_sockets import has_ipv6
 
+DATA = bytes(range(256)) * 100
 SERVER, CLIENT, OTHER = "127.73.0.1", "127.73.1.1", "127.73.2.1"
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
@@ -142,6 +143,27 @@ def test_all_addresses_and_the_first_are_told(tmp_path: Path) -> None:
         assert server.address == server.addresses[0]
     with Server(tmp_path, port=0) as server:
         assert [address for address, _ in server.addresses] == ["0.0.0.0", "::"]
+
+
+@pytest.mark.parametrize("address", [None, "0.0.0.0", pytest.param("::", marks=needs_ipv6)])
+def test_the_address_told_is_one_that_a_dump_can_be_sent_to(
+    tmp_path: Path, address: str | None
+) -> None:
+    with Server(tmp_path, address=address, port=0) as server:
+        assert {port for _, port in server.addresses} == {server.address[1]}
+        client = "::1" if ":" in server.address[0] else CLIENT
+        send_dump(DATA, server.address, client=client)
+        ended = server.wait(timeout=PATIENCE)
+    assert Path(ended.files["vmcore"] or "").read_bytes() == DATA
+
+
+def test_a_port_that_is_taken_at_the_second_address_is_told(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.73.0.2", 0))
+        port = taken.getsockname()[1]
+        both = Server(tmp_path, address=(SERVER, "127.73.0.2"), port=port)
+        with pytest.raises(SocketError, match=f"127.73.0.2 port {port}: cannot listen"), both:
+            pass
 
 
 def test_options_hold(tmp_path: Path) -> None:
@@ -301,10 +323,23 @@ def test_an_error_in_the_thread_that_nobody_waited_for_is_raised_on_leaving(
         left[0].wait()
 
 
-def test_another_error_does_not_hide_that_of_the_thread(tmp_path: Path) -> None:
-    with pytest.raises(OurError) as raised:
+def test_a_programs_own_error_comes_out_and_tells_of_that_of_the_thread(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
         failing(tmp_path, lambda server: 1 // 0)
-    assert isinstance(raised.value.__context__, ZeroDivisionError)
+    assert isinstance(raised.value.__context__, OurError)
+
+
+def test_an_error_that_comes_of_that_of_the_thread_tells_of_it_once(tmp_path: Path) -> None:
+    def fail(server: Server) -> None:
+        try:
+            server.wait(timeout=PATIENCE)
+        except OurError:
+            raise KeyError from None
+
+    with pytest.raises(KeyError) as raised:
+        failing(tmp_path, fail)
+    assert isinstance(raised.value.__context__, OurError)
+    assert raised.value.__context__.__context__ is None
 
 
 def test_a_dump_that_on_event_fails_on_is_filed_and_returned_first(tmp_path: Path) -> None:

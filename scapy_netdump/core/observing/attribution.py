@@ -68,7 +68,7 @@ class Attribution:
         if latest is not None:
             latest.decide()
         dump = latest.dump if latest is not None and not latest.finished else None
-        repeated = dump is not None and dump.announced_as(seqno, path)
+        repeated = dump is not None and dump.announced_as((seqno, path))
         self._heralds.add(peer, Herald(seqno, path, time, place, repeated))
 
     def acked(self, flow: Flow, acks: Acks) -> None:

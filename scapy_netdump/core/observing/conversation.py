@@ -27,7 +27,7 @@ from ..identity import (
 )
 from .batch import Bytes, Floats, Ints
 from .heralds import Herald, Peer
-from .messages import Acks, Messages, payload
+from .messages import Acks, Messages, ahead, payload
 from .observed_dump import ObservedDump
 from .watcher import Watcher
 
@@ -44,11 +44,10 @@ USUAL_DISORDER = 8
 #: Stretches of acks that are kept while no message came.
 MAX_EARLY = 8
 
-Number = TypeVar("Number", int, Ints)
 Values = TypeVar("Values", Ints, Floats)
 
-_HALF = 1 << 31
-_MASK = (1 << 32) - 1
+#: Further ahead than any number is of another.
+_NEVER = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,9 @@ class _Held:
         self.count = self.bytes = 0
         self._first = first
         self._furthest = furthest
+        self.begun_with: int | None = None
         self._latest: int | None = None
-        self._begun = _HALF
+        self._begun = _NEVER
         self._agreeing = self._differing = 0
         self._otherwise = self._misplaced = self._odd = 0
         self._overlapping = self._new = self._unknown = 0
@@ -139,6 +139,7 @@ class _Held:
         self._new += not dump.account.vmcore.covers(start, end)
         self._misplaced += dump.sent_elsewhere(seqno, start)
         self._begun = min(self._begun, ahead(seqno, self._first))
+        self.begun_with = seqno if self.begun_with is None else self.begun_with
         self.count += 1
         self.bytes += end - start
         if self._latest is None or ahead(seqno, self._latest) > 0:
@@ -156,10 +157,11 @@ class _Held:
             self._otherwise += 1
             self._odd = differing
 
-    def is_one_with(self, dump: ObservedDump, heralded: bool, going_on: bool) -> bool:
-        """Whether it is of the dump. ``going_on``: more follows it."""
+    def is_one_with(self, dump: ObservedDump, herald: Herald | None, going_on: bool) -> bool:
+        """Whether it is of the dump. ``herald`` came before it, ``going_on``: more follows it."""
+        heralded, words = herald is not None, herald.words if herald is not None else None
         copies = not (self._differing or self._new or self._unknown or going_on)
-        if copies and self.bytes <= RESEND_WINDOW:
+        if copies and self.bytes <= RESEND_WINDOW and not dump.is_over(words, self.apart):
             return True
         forged = self._odd if self._otherwise == 1 < self.count else 0  # one message is no dump
         not_a_copy = self._new > 0 and self.apart > LONG_SILENCE
@@ -173,6 +175,7 @@ class _Held:
             apart=self.apart,
             finished=dump.account.finished,
             heralded=heralded,
+            announced=(dump.words, words),
             begins_again=begins,
             sent=dump.account.vmcore.end,
             way=Way.SAME,
@@ -200,7 +203,7 @@ class Conversation:
         self._early: list[Stretch] = []  # acks that came before the first message
         self._begin = begin
         self._watcher = watcher
-        self._first = self._last = self._furthest = 0
+        self._first = self._last = 0
         self._heard = 0.0
         self._held: _Held | None = None
 
@@ -208,6 +211,11 @@ class Conversation:
     def finished(self) -> bool:
         """Whether the dump that goes on had its FINISHED."""
         return self.dump is not None and self.dump.account.finished
+
+    @property
+    def _furthest(self) -> int:
+        """The number that the dump has come to."""
+        return self.dump.furthest if self.dump is not None else self._last
 
     def take(self, stretch: Stretch) -> None:
         """Take VMCORE messages, and acks."""
@@ -253,8 +261,7 @@ class Conversation:
         held, dump = self._held, self.dump
         if held is None or dump is None:
             return
-        heralded = self.herald is not None
-        if held.begins(heralded) and held.is_one_with(dump, heralded, False):
+        if held.begins(self.herald is not None) and held.is_one_with(dump, self.herald, False):
             resent = dump.count_repeats(part.messages for part in held.stretches)
             self._release_to_another(held)
             if self.dump is not None:
@@ -322,7 +329,7 @@ class Conversation:
         ``keep_herald``: what the HERALD announced comes only now."""
         assert self.dump is not None
         if one is None:
-            one = held.is_one_with(self.dump, self.herald is not None, going_on)
+            one = held.is_one_with(self.dump, self.herald, going_on)
         if not one:
             self._release_to_another(held)
             return
@@ -330,6 +337,8 @@ class Conversation:
         if self.herald is not None and not keep_herald:
             self.dump.herald(self.herald)
             self.herald = None
+        if held.begun_with is not None:
+            self.dump.goes_on_with(held.begun_with, self._furthest, held.apart)
         for part in held.stretches:
             self._pass_on(formats.VMCORE, part)
         self._last = self._furthest
@@ -367,7 +376,7 @@ class Conversation:
         """Begin another dump."""
         first = seqno if self.herald is None else self.herald.seqno
         self.dump = self._begin(self, time, first, place)
-        self._first, self._furthest, self._last = first, first, seqno
+        self._first, self._last = first, seqno
         if self.herald is not None and self.dump is not None:
             self.dump.herald(self.herald)
         self.herald = None
@@ -393,7 +402,7 @@ class Conversation:
         if len(messages):
             dump.seen(float(stretch.times.min()), float(stretch.times.max()))
             if kind == formats.FINISHED:
-                dump.finish(max(0, ahead(int(messages.seqno[0]), self._furthest) - 1))
+                dump.finish(int(messages.seqno[0]))
             else:
                 dump.data(kind, stretch.turn, stretch.buffer, messages)
             if self._watcher is not None:
@@ -407,17 +416,10 @@ class Conversation:
                 self._watcher.acked(self.dump, stretch.acks, stretch.ack_times)
 
     def _note(self, kind: int, seqnos: Ints, times: Floats) -> None:
-        """Remember how far the numbers have come; that of a FINISHED may be any."""
+        """Remember the latest number; that of a FINISHED may be any."""
         self._heard = float(times[-1])
         if kind != formats.FINISHED:
             self._last = int(seqnos[-1])
-            furthest = int(ahead(seqnos, self._furthest).max())
-            self._furthest = (self._furthest + max(0, furthest)) & _MASK
-
-
-def ahead(seqno: Number, of: Number | int) -> Number:
-    """How many numbers one lies ahead of another; they wrap."""
-    return ((seqno - of + _HALF) & _MASK) - _HALF
 
 
 def _shifted(first: float, values: Values) -> Values:

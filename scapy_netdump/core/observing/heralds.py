@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..identity import Words
 from .batch import Flow
 from .messages import Acks
 
@@ -42,6 +43,11 @@ class Herald:
     repeated: bool
     copies: int = 1
     answers: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def words(self) -> Words:
+        """What it says."""
+        return self.seqno, self.path
 
     def led_elsewhere(self, port: int, before: int) -> bool:
         """Whether acks before a place say that the dump goes to other ports than this."""

@@ -10,12 +10,16 @@ import numpy as np
 from ... import formats
 from ..account import Account
 from ..extents import Range, pieces
+from ..identity import LONG_SILENCE, REBOOT_TIME, Words
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
 from .heralds import Herald, Peer
-from .messages import MAX_OFFSET, Acks, Messages, payload
+from .messages import MAX_OFFSET, SEQNOS, Acks, Messages, ahead, payload
 from .observed_file import ObservedFile
+
+#: Messages that a client has in flight, of which some may not have been captured.
+_IN_FLIGHT = 64
 
 
 class ObservedDump:
@@ -24,7 +28,8 @@ class ObservedDump:
 
     Times are in seconds since 1970, as the captures have them. ``capture`` is the number of
     the one that shows it, ``place`` where it appeared in that, as the number of a datagram.
-    ``first_seqno`` is the number of its first message, that of its HERALD if there was one.
+    ``first_seqno`` is the number of its first message, that of its HERALD if there was one, and
+    ``furthest`` the last of those that it had, its FINISHED not counted.
     ``answers`` are the ports that its HERALD was acked from, ``words`` what that said.
     ``parts`` are the sightings that it is put together from.
     """
@@ -38,16 +43,17 @@ class ObservedDump:
         self.parts = [self]
         self.place = place
         self.first_time = self.last_time = time
-        self.first_seqno = seqno
+        self.first_seqno = self.furthest = seqno
         self.account = Account()
         self.messages = 0
-        self.words: tuple[int, bytes] | None = None
+        self.words: Words | None = None
         self.answers: list[int] = []
         self.data_came = False
         self.acked_here = False
         self.possibly: ObservedDump | None = None
         self._resent_if_one = 0
         self._markers_resent = 0
+        self._finished_as: int | None = None
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
         self._storage: Storage | None = None
@@ -76,9 +82,21 @@ class ObservedDump:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
 
-    def announced_as(self, seqno: int, path: bytes) -> bool:
+    def announced_as(self, words: Words) -> bool:
         """Whether this dump's HERALD is known, and said this."""
-        return self.words == (seqno, path)
+        return self.words == words
+
+    def is_over(self, words: Words | None, apart: float) -> bool:
+        """Whether a HERALD of these words, if there was one, that came so many seconds after the
+        last message announces another dump: this one is finished, and it is no late copy."""
+        late_copy = apart <= LONG_SILENCE and self.words in (None, words)
+        return words is not None and self.account.finished and not late_copy
+
+    def goes_on_with(self, seqno: int, before: int, silence: float) -> None:
+        """After so many seconds it goes on with a number, and had come to another one ``before``:
+        that it is one dump is doubted where its client neither sent again nor dumped meanwhile."""
+        if silence > REBOOT_TIME and 0 < ahead(seqno, before) <= _IN_FLIGHT and self.data_came:
+            self.account.doubt = f"{silence:.0f} s of silence within it, longer than a client waits"
 
     def seen(self, first_time: float, last_time: float) -> None:
         """It was seen from one time to another."""
@@ -89,7 +107,7 @@ class ObservedDump:
         """Take a HERALD as the one of this dump, or as another copy of it."""
         self.messages += herald.copies
         self._markers_resent += herald.copies - (not self.account.heralded)
-        self.words = self.words or (herald.seqno, herald.path)
+        self.words = self.words or herald.words
         self.answers = self.answers or list(herald.answers)
         self.account.herald(herald.path)
         self.seen(herald.time, herald.time)
@@ -98,6 +116,7 @@ class ObservedDump:
         """Take messages of one kind that carry data, from the batch of number ``turn``."""
         self.messages += len(messages)
         self.data_came = True
+        self._came_to((self.furthest + int(ahead(messages.seqno, self.furthest).max())) & SEQNOS)
         if kind == formats.VMCORE:
             sent_end = messages.sent_end[messages.sent_end > messages.start]
             self.account.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
@@ -128,12 +147,30 @@ class ObservedDump:
         for file in self._files.values():
             file.settle()
 
-    def finish(self, unseen: int) -> None:
-        """Take a FINISHED; ``unseen`` messages that were sent right before it were not captured."""
+    def finish(self, seqno: int) -> None:
+        """Take a FINISHED."""
         self.messages += 1
         self.data_came = True
         self._markers_resent += self.account.finished
-        self.account.finish(unseen)
+        self.account.finish()
+        self._was_finished(seqno)
+
+    def _came_to(self, seqno: int) -> None:
+        """It has a message of this number."""
+        if ahead(seqno, self.furthest) > 0:
+            self.furthest = seqno
+            self._count_unseen()
+
+    def _was_finished(self, seqno: int | None) -> None:
+        """A FINISHED of it had this number; of several the first counts."""
+        if seqno is not None and (self._finished_as is None or ahead(seqno, self._finished_as) < 0):
+            self._finished_as = seqno
+        self._count_unseen()
+
+    def _count_unseen(self) -> None:
+        """The messages between the last one that was seen, of all its parts, and FINISHED."""
+        if self._finished_as is not None:
+            self.account.unseen = max(0, ahead(self._finished_as, self.furthest) - 1)
 
     # What is to be known of it before something is taken
 
@@ -203,6 +240,8 @@ class ObservedDump:
         self.seen(other.first_time, other.last_time)
         self._absorb_vmcore(other)
         self.account.absorb(other.account)
+        self._came_to(other.furthest)
+        self._was_finished(other._finished_as)
 
     def _absorb_vmcore(self, other: ObservedDump) -> None:
         """Have the bytes of both in the storage of the one that has more."""

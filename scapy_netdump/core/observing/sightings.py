@@ -13,9 +13,9 @@ from itertools import groupby
 from typing import Any
 
 from ..extents import total
-from ..identity import LONGEST_PAUSE, REBOOT_TIME, Evidence, Way, judge
-from .conversation import ahead
+from ..identity import LONGEST_PAUSE, REBOOT_TIME, Evidence, Way, Words, judge
 from .disputes import Prefer
+from .messages import ahead
 from .observed_dump import ObservedDump, both, tally
 
 #: Bytes of two sightings that are compared at most to tell whether they are of one dump.
@@ -36,12 +36,24 @@ def join(sightings: Sequence[ObservedDump], prefer: Prefer) -> list[ObservedDump
     by_peer = sorted(ordered, key=lambda sighting: sighting.peer)
     for _, of_peer in groupby(by_peer, key=lambda sighting: sighting.peer):
         for group in _group(list(of_peer)):
+            _doubt_silences(group)
             group.sort(key=_by_preference(prefer))
             dump, *others = group
             for other in others:
                 dump.absorb(other)
             dumps.append(dump)
     return sorted(dumps, key=_in_time)
+
+
+def _doubt_silences(group: Group) -> None:
+    """Between the sightings of one dump its client may have been silent."""
+    furthest: ObservedDump | None = None
+    for part in sorted((one for one in group if one.data_came), key=_in_time):
+        if furthest is not None:
+            silence = part.first_time - furthest.last_time
+            part.goes_on_with(part.first_seqno, furthest.furthest, silence)
+        if furthest is None or part.last_time > furthest.last_time:
+            furthest = part
 
 
 def _in_time(sighting: ObservedDump) -> tuple[Any, ...]:
@@ -119,7 +131,8 @@ def _evidence(group: Group, others: Group) -> tuple[Evidence, bool]:
     agreeing, differing, otherwise = _compare(group, others)
     inside = sum(total(both(part, other)) for part in group for other in others)
     undecided = len(others) == 1 and later.possibly is not None
-    copies = undecided and not differing and inside >= later.account.vmcore.total
+    over = any(part.is_over(later.words, apart) for part in group)
+    copies = undecided and not (differing or over) and inside >= later.account.vmcore.total
     begins = ahead(later.first_seqno, first.first_seqno) <= 1
     pairs = [(part, other) for part in group for other in others]
     evidence = Evidence(
@@ -132,6 +145,7 @@ def _evidence(group: Group, others: Group) -> tuple[Evidence, bool]:
         apart=apart,
         finished=apart > 0 and any(part.account.finished for part in group),
         heralded=apart > 0 and later.account.heralded,
+        announced=(_words(group), _words(others)),
         begins_again=apart > 0 and begins,
         sent=max(part.account.vmcore.end for part in group),
         one_clock=later.possibly is not None,
@@ -147,6 +161,10 @@ def _header(group: Group) -> bytes | None:
 
 def _key(group: Group) -> bytes:
     return max((bytes(part.account.key) for part in group), key=len)
+
+
+def _words(group: Group) -> Words | None:
+    return next((part.words for part in group if part.words is not None), None)
 
 
 def _compare(group: Group, others: Group) -> tuple[int, int, int]:
@@ -173,7 +191,7 @@ def _announced(herald: ObservedDump, groups: Sequence[Group]) -> Group | None:
     next, or one of which it is a copy."""
     nearest = None
     for group in groups:
-        words = next((part.words for part in group if part.words is not None), None)
+        words = _words(group)
         begins, ends = group[0].first_time, max(part.last_time for part in group)
         ports = {part.server_port for part in group if part.data_came}
         if words is None:

@@ -478,3 +478,79 @@ def test_a_server_may_take_the_whole_dump_on_the_herald_port():
     traffic = replace(DUMP, server_port=formats.HERALD_PORT).traffic()
     assert_whole(observe(traffic))
     assert_whole(observe(traffic[1:]))
+
+
+# A second panic whose first bytes are those of the first one
+
+
+def panic_after(gap: float, *, messages: int = 25, path: bytes = b"other\0") -> list[Datagram]:
+    """What begins so many seconds after the end of DUMP, with the same bytes, and breaks off."""
+    traffic = replace(DUMP, path=path, start=DUMP.traffic()[-1].time + gap).traffic()
+    return traffic[: 2 * messages]
+
+
+@pytest.mark.parametrize("gap", [1, 3, 30, 70, 500, 700])
+@pytest.mark.parametrize("messages", [1, 2, 25])
+@pytest.mark.parametrize("cut", [None, -30, 0, 20])
+def test_another_herald_after_the_end_announces_another_dump(gap, messages, cut):
+    first, after = DUMP.traffic(), panic_after(gap, messages=messages)
+    at = len(first) + min(cut or 0, len(after))
+    captures = [first + after] if cut is None else [(first + after)[:at], (first + after)[at:]]
+    one, other = observe(*captures).dumps
+    assert (one.account.path, one.account.complete) == (b"lab", True)
+    assert (other.account.path, other.account.complete) == (b"other", False)
+    assert one.messages == len(first) // 2
+
+
+@pytest.mark.parametrize(("gap", "dumps"), [(1, 1), (3, 2)])
+def test_the_same_herald_after_the_end_is_a_late_copy_if_it_comes_at_once(gap, dumps):
+    observed = observe(DUMP.traffic() + panic_after(gap, path=b"lab\0"))
+    assert len(observed.dumps) == dumps
+    assert observed.dumps[0].account.complete
+
+
+# Where a capture is cut
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_was_not_seen_before_finished_does_not_depend_on_the_cut(cut, turned):
+    """One message is sent again right before FINISHED."""
+    traffic = replace(DUMP, kdh=b"").traffic()
+    traffic = [*traffic[:-2], *traffic[-12:-10], *traffic[-2:]]
+    traffic = [one._replace(time=START + at * 1e-4) for at, one in enumerate(traffic)]
+    parts = traffic[:-cut], traffic[-cut:]
+    account = observe(*(reversed(parts) if turned else parts)).dump.account
+    assert account.unseen == 0
+    assert account.complete
+
+
+@pytest.mark.parametrize("cut", range(4, 12))
+def test_what_no_part_shows_before_finished_is_counted(cut):
+    traffic = replace(DUMP, kdh=b"", acked=False).traffic()
+    shown = [*traffic[:-4], traffic[-1]]
+    assert observe(shown).dump.account.unseen == 3
+    account = observe(shown[:-cut], shown[-cut:]).dump.account
+    assert (account.unseen, account.complete) == (3, False)
+
+
+# A silence that no client keeps
+
+
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize(("silence", "doubted"), [(1, False), (59, False), (62, True), (590, True)])
+def test_numbers_that_go_on_after_a_long_silence_are_doubted(files, silence, doubted):
+    traffic = replace(DUMP, acked=False).traffic()
+    rest = later(traffic[80:], silence)
+    captures = [traffic[:80] + rest] if files == 1 else [traffic[:80], rest]
+    account = observe(*captures).dump.account
+    said = f"{silence} s of silence within it, longer than a client waits"
+    assert (account.doubt == said) is doubted
+    assert account.complete is not doubted
+
+
+def test_a_part_that_is_not_given_is_missing_and_no_silence():
+    traffic = replace(DUMP, acked=False, vmcore=VMCORE * 3).traffic()
+    account = observe(traffic[:30], later(traffic[130:], 90)).dump.account
+    assert account.missing
+    assert not account.doubt

@@ -199,7 +199,8 @@ def _capture(name: str, selection: Selection, unlock: Unlock | None) -> Answer:
 def _vmcore(name: str, unlock: Unlock | None) -> Answer:
     """A file that is a dump itself, with its header and mapfile beside it if they are there."""
     with open_files(neighbours(Path(name)), name, unlock) as dump:
-        if dump.header is None and not dump.account.encrypted and dump.contents.kind == "unknown":
+        told = dump.header is not None or dump.account.encrypted or dump.files.info is not None
+        if not told and dump.contents.kind == "unknown":
             raise NoDumpError(
                 f"{name}: neither a capture, a dump, a dump header nor a key; {dump.contents.note}"
             )

@@ -7,6 +7,7 @@ file sizes and FINISHED are claims; here, and nowhere else, they are weighed aga
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ..kerneldump.key import DumpKey, DumpKeyError
 from ..kerneldump.length import OwnLength, Read, own_length
 from ..text import counted
 from .extents import Extents, Marks, Range, total
-from .verdict import Kind, Verdict
+from .verdict import MISSING, PASSING, ZEROS, Kind, Verdict
 
 if TYPE_CHECKING:  # a server needs no numpy
     from .observing.batch import Bytes, Ints
@@ -41,6 +42,8 @@ MAX_STRAY = 1 << 24
 #: How far behind the end of a dump a stray byte is at least: what follows without a gap, or with
 #: a small one, was sent as a part of the dump.
 STRAY_GAP = MAX_BLOCK
+
+_UNSEEN = re.compile(r"(\d{1,18}) messages? before FINISHED")
 
 
 class MemoryFile:
@@ -204,6 +207,31 @@ class Account:
         self.unseen = min(self.unseen, unseen) if self.finished else unseen
         self.finished = True
 
+    def recall(self, told: Verdict) -> None:
+        """An info file ends with this verdict: what it alone tells is known again.
+
+        FINISHED tells the length only of a dump that was complete. What was contradicted stays
+        so, with its reasons; what was missing is not among them, as that may come.
+        """
+        unseen = _UNSEEN.match(told.reason)
+        if unseen is not None:
+            self.finished, self.unseen = True, int(unseen[1])
+        elif self.finished and not told.complete:
+            self.unseen = 1
+        if told.kind is Kind.CONTRADICTED:
+            passing = (*PASSING, *self.lacking)
+            reasons = (
+                reason
+                for reason in told.reason.split("; ")
+                if not any(words in reason for words in passing)
+            )
+            self.add_doubt("; ".join(filter(None, reasons)) or "it was contradicted before")
+
+    def add_doubt(self, reason: str) -> None:
+        """There is this reason, too, for which some of the bytes may be another dump's."""
+        if reason not in self.doubt:
+            self.doubt = f"{self.doubt}; {reason}" if self.doubt else reason
+
     def absorb(self, other: Account) -> None:
         """Take what another account knows of the same dump. Of bytes with different values those
         of this one count; the vmcore is left to whoever has its bytes."""
@@ -211,7 +239,7 @@ class Account:
             self.herald(other.path)
         if other.finished:
             self.finish(other.unseen)
-        self.doubt = self.doubt or other.doubt
+        self.add_doubt(other.doubt)
         self.announce(other._announced)
         for version in other.headers.versions:
             for start, end in version.extents:
@@ -363,6 +391,11 @@ class Account:
         return max(0, self.vmcore.end - self.bytes_expected)
 
     @property
+    def lacking(self) -> list[str]:
+        """What is missing of the dump, in words; empty if nothing is known to be."""
+        return list(self._lacking())
+
+    @property
     def complete(self) -> bool:
         """Whether every byte arrived, and nothing contradicts that."""
         return self.verdict.complete
@@ -373,7 +406,7 @@ class Account:
 
         FINISHED proves nothing (PROTOCOL.md: the kernel client's ack bitmap).
         """
-        lacking = list(self._lacking())
+        lacking = self.lacking
         contradictions = list(self._contradictions())
         if contradictions:
             return Verdict(Kind.CONTRADICTED, "; ".join([*contradictions, *lacking]))
@@ -382,7 +415,7 @@ class Account:
         if self.length is None:
             return Verdict(Kind.UNKNOWN, f"{self._why_endless}, its length is not known")
         if not self.holes_known:
-            return Verdict(Kind.UNKNOWN, "nothing is known to be missing, but zeros may be holes")
+            return Verdict(Kind.UNKNOWN, ZEROS)
         return Verdict(Kind.COMPLETE)
 
     def set_stray_aside(self) -> list[Range]:
@@ -449,13 +482,12 @@ class Account:
         return packed and length <= self.end <= length + _padding_of(header)
 
     def _lacking(self) -> Iterator[str]:
-        """What is missing of the dump, in words."""
         missing = self.missing
         if not self.vmcore.total and self.length != 0:
             yield "no data received"
         elif missing:
             ranges = counted(len(missing), "range")
-            yield f"{total(missing)} of {self.bytes_expected} bytes missing in {ranges}"
+            yield f"{total(missing)} of {self.bytes_expected} {MISSING} {ranges}"
         if self.header is None and self.header_problem:
             yield self.header_problem
         if self.own is not None and self.own.length is None:
@@ -477,9 +509,14 @@ class Account:
         return "no sound dump header came"
 
     def _contradictions(self) -> Iterator[str]:
-        """What cannot all be true, in words."""
+        """What cannot all be true, in words, each once."""
         if self.doubt:
             yield self.doubt
+        known = self.doubt.split("; ")
+        yield from (reason for reason in self._disagreements() if reason not in known)
+
+    def _disagreements(self) -> Iterator[str]:
+        """What disagrees among bytes and claims."""
         if self.header is not None and self.header_problem:
             yield self.header_problem
         sound = [data for data in self.headers.whole if DumpHeader.unpack(data).valid]

@@ -29,6 +29,19 @@ _BEGINNINGS = {
 
 _RECEIVING = "being received"
 
+#: What is said of a dump of which nobody noted the holes: of any, of one whose server was killed.
+ZEROS = "nothing is known to be missing, but zeros may be holes"
+HOLES_UNKNOWN = "holes are not known"
+
+#: What is said of a dump with holes, after how many bytes of how many.
+MISSING = "bytes missing in"
+
+#: What is true only until a hole is noted or filled.
+PASSING = (ZEROS, HOLES_UNKNOWN, MISSING)
+
+#: What netdumpd says of a dump of which no more came; it notes no holes.
+_TIMED_OUT = "client timed out"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -70,6 +83,12 @@ class Verdict:
     def is_receiving(self) -> bool:
         """Whether somebody was receiving the dump when this was said."""
         return self.kind is Kind.INCOMPLETE and self.reason.startswith(_RECEIVING)
+
+    @property
+    def denies_holes(self) -> bool:
+        """Whether this means that a vmcore has no holes, if no mapfile tells of any."""
+        told = not any(words in self.reason for words in PASSING)
+        return told and not self.is_receiving and self.reason != _TIMED_OUT
 
     def because(self, cause: str) -> Verdict:
         """The same, with what led to it in front; of a complete dump nothing did."""

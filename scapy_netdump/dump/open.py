@@ -16,12 +16,11 @@ from ..core.extents import Range
 from ..core.verdict import Kind, Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
 from ..kerneldump.header import HEADER_SIZE
-from ..kerneldump.info import info_values
 from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
-from ..store.kept_dumps import account_of
+from ..store.kept_dumps import account_of, holes_are_known
 from ..store.mapfile import MapfileError, parse_mapfile
-from ..store.naming import PART, FileName, Published, neighbours
+from ..store.naming import PART, FileName, Published, neighbours, told_apart
 from .captures import Captures, Progress
 from .cipher import Cipher
 from .content import Content, FileContent, Held
@@ -115,8 +114,18 @@ def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dum
         key=read_small(files.key, MAX_KEY_SIZE),
         finished=told is not None and told.complete,
     )
-    account.holes_known = _holes_are_known(files, info)
+    account.holes_known = files.vmcore is None or holes_are_known(
+        part=files.vmcore.name.endswith(PART),
+        mapped=files.map is not None,
+        kdh=_has_header(files),
+        info=info,
+        told=told,
+    )
     account.examine(lambda start, stop: content.read(start, stop - start))
+    if told is not None:
+        account.recall(told)
+    if told is None or told.kind is not Kind.CONTRADICTED:
+        account.add_doubt(_told_apart(files))
     return Dump(name, account, content, info=info, told=told, files=files, unlock=unlock)
 
 
@@ -130,17 +139,20 @@ def open_content(content: Content, name: str = "the dump") -> Dump:
     return Dump(name, account, content)
 
 
-def _holes_are_known(files: Published, info: str) -> bool:
-    """Whether what is not mapped as missing is here: netdumpd, whose info file has the header's
-    values but which keeps no header, notes no holes, and nobody does while a dump comes in."""
-    if files.map is not None or files.vmcore is None:
-        return True
+def _has_header(files: Published) -> bool:
+    """Whether a dump header is beside a vmcore, also beside the plain copy of one."""
+    if files.kdh is not None or files.vmcore is None:
+        return files.kdh is not None
     path = files.vmcore.resolve()
     name = FileName.parse(path.name)
-    if name is None or not name.host:
-        return name is None or name.end != PART
-    mine = path.with_name(str(FileName("kdh", *name.dump))).is_file()
-    return name.end != PART and (mine or (bool(info) and "Architecture" not in info_values(info)))
+    return name is not None and path.with_name(str(FileName("kdh", *name.dump))).is_file()
+
+
+def _told_apart(files: Published) -> str:
+    """What the files beside a dump tell against it."""
+    others = (path.name for path in (files.other, files.kdh_other) if path is not None)
+    names = list(filter(None, map(FileName.parse, others)))
+    return told_apart(names, names[0].dump) if names else ""
 
 
 def _mapped(mapfile: Path | None) -> tuple[list[Range], int]:

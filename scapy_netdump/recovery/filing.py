@@ -27,7 +27,7 @@ from ..store.directory import Directory
 from ..store.dump_files import DumpFiles, reserve, write_message
 from ..store.hosts import address_text
 from ..store.kept_dumps import KeptFiles, UnreadableError, kept_names, load
-from ..store.naming import Names, Published, SavecoreNames
+from ..store.naming import Names, Published, SavecoreNames, neighbours
 from ..store.same_dump import why_not_same
 from ..store.two_sources import TwoSources
 from ..store.vmcore_file import VmcoreFile
@@ -170,8 +170,7 @@ class Filing:
                 if reason is None:
                     continued, reason = self._attempt(kept, dump, files)
                     if continued is not None:
-                        filled = counted(continued.filled, "missing byte")
-                        return continued, f"{kept.path}: continued, {filled} filled"
+                        return continued, f"{kept.path}: {reason}"
             except UnreadableError as error:
                 reason = str(error)
             if reason:
@@ -184,11 +183,10 @@ class Filing:
     def _hopeless(self, kept: KeptFiles, fresh: Account) -> str | None:
         """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
         may be continued."""
-        if kept.complete:
+        if kept.complete or kept.only_contradicted:
             same = kept.account.sound_header is not None and kept.account.kdh == fresh.kdh
-            return (
-                f"{kept.path}: is complete already, nothing to fill" if same or self._into else ""
-            )
+            is_ = "complete already" if kept.complete else "contradicted"
+            return f"{kept.path}: is {is_}, nothing to fill" if same or self._into else ""
         if not kept.account.holes_known and not self._into:
             return ""  # which of its bytes are holes is not known: only if somebody asks for it
         return None
@@ -196,16 +194,21 @@ class Filing:
     def _attempt(
         self, kept: KeptFiles, dump: ObservedDump, files: DumpFiles
     ) -> tuple[Continued | None, str]:
-        """Continue a dump, or tell why not."""
+        """Continue a dump, and say so, or tell why not."""
         if not dump.account.vmcore.total:
             return None, f"{kept.path}: not continued, no byte of a vmcore came"
         with TwoSources(kept, files.part, dump.account) as sources:
             difference = why_not_same(sources)
             if difference is not None:
                 return None, f"{kept.path}: not continued, {difference}"
+            if sources.nothing_new:
+                account = kept.account
+                account.examine(lambda start, end: os.pread(sources.old, end - start, start))
+                files_there = neighbours(Path(kept.path))
+                return Continued(account, files_there, 0), "has all of this already"
             continued = continue_dump(sources, self._prefer)
             dump.account.conflicts.update(sources.differing)
-            return continued, ""
+            return continued, f"continued, {counted(continued.filled, 'missing byte')} filled"
 
 
 def _keep_aside(stray: Sequence[Range], vmcore: VmcoreFile, files: DumpFiles) -> None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..core.verdict import Kind, Verdict
+from ..core.verdict import HOLES_UNKNOWN, Kind, Verdict
 from .directory import Directory
-from .naming import FileName
+from .naming import FileName, told_apart
 from .retention import INFO_SIZE
 
 
@@ -67,11 +67,15 @@ def _ended(directory: Directory, info: str, last: bytes) -> str:
         return ""
     if begun == Verdict.receiving() or directory.locked(info):
         return ""
+    files = list(filter(None, map(FileName.parse, directory.names())))
     found = [
         f"{status.st_size} bytes are in {file}"
-        for file in filter(None, map(FileName.parse, directory.names()))
+        for file in files
         if file.is_vmcore and file.dump == name.dump
         if (status := directory.stat(str(file))) is not None
     ]
-    what = ", ".join(found) + ", holes are not known" if found else "no data received"
-    return str(Verdict(Kind.INCOMPLETE, f"the server ended while it received this; {what}"))
+    what = ", ".join([*found, HOLES_UNKNOWN]) if found else "no data received"
+    apart = told_apart(files, name.dump)
+    kind = Kind.CONTRADICTED if apart else Kind.INCOMPLETE
+    reasons = filter(None, ("the server ended while it received this", what, apart))
+    return str(Verdict(kind, "; ".join(reasons)))

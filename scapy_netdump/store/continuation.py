@@ -2,11 +2,13 @@
 """A dump that is here in part, continued in place with what a second source has of it.
 
 The second source is a file beside it, staged there by a recovery; that both are the same dump
-has to be known before (same_dump.py). The order is: bytes into the holes of the vmcore, and
-onto the disk; the mapfile; the vmcore's name; header and key; the info file. A vmcore that has
-no mapfile, and may grow, gets one first. Whoever is killed on the way leaves files that claim
-less than there is, never more. With netdumpd's vmcore, or a server's that was killed, nobody
-knows which zeros are holes: what is not zero is here, and so is what comes; the rest is missing.
+has to be known before (same_dump.py). The order is: a doubt into the info file, if there is
+one; bytes into the holes of the vmcore, and onto the disk; the mapfile; the vmcore's name;
+header and key; the info file. A vmcore that has no mapfile, and may grow, gets one first.
+Whoever is killed on the way leaves files that claim less than there is, never more.
+
+With netdumpd's vmcore, or a server's that was killed, nobody knows which zeros are holes: what
+is not zero is here, and so is what comes; the rest is missing.
 """
 
 from __future__ import annotations
@@ -23,16 +25,22 @@ from ..core.account import Account
 from ..core.extents import Extents, Range, pieces
 from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
+from ..core.verdict import HOLES_UNKNOWN, Kind, Verdict
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from .dump_files import MODES, vmcore_suffix, write_message
 from .mapfile import mapfile_text
 from .naming import OTHER, Published
+from .retention import INFO_SIZE
 from .two_sources import TwoSources
 
 #: Where zeros may be holes, ranges that are told apart at most; beyond them a window with any
 #: zero counts as missing.
 _MOST_RANGES = 1 << 20
+
+
+#: Bytes in common alone are no proof: two panics of one machine have its kernel in common.
+_NO_HEADER = "continued by bytes in common alone, without the same header in both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class _Continuation:
     def carry_out(self) -> Continued:
         """Do it all."""
         try:
+            if not self._sources.same_header:
+                self._doubt()
             self._map_growth()
             present, came = self._fill()
             os.fsync(self._old)
@@ -73,6 +83,21 @@ class _Continuation:
         except OSError as error:
             where = error.filename or self._kept.path
             raise StoreError(f"{where}: cannot be continued: {error.strerror}") from None
+
+    def _doubt(self) -> None:
+        """Nobody can be sure that both are one: have the info file say so, and for good, before
+        anything of the dump changes. Its other lines stay as they are."""
+        kept, directory = self._kept, self._kept.directory
+        kept.account.add_doubt(_NO_HEADER)
+        unknown = () if kept.account.holes_known else (HOLES_UNKNOWN,)
+        line = Verdict(Kind.CONTRADICTED, "; ".join((kept.account.verdict.reason, *unknown)))
+        there = directory.stat(kept.info) is not None
+        text = directory.read(kept.info, INFO_SIZE) if there else b""
+        head, newline, last = text.rstrip(b"\n").rpartition(b"\n")
+        if Verdict.from_line(last.decode(errors="backslashreplace")) is None:
+            head, newline = head + newline + last, b"\n"
+        directory.replace(kept.info, b"%s%s%s\n" % (head, newline, str(line).encode()))
+        directory.sync(kept.info)
 
     def _map_growth(self) -> None:
         """A vmcore without a mapfile counts as whole up to its end: before that moves, have a

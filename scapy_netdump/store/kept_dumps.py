@@ -2,7 +2,8 @@
 """Dumps that a directory holds already, as far as they can be continued: what is known of each.
 
 Which bytes of a vmcore are here its mapfile tells; without one, the info file may. It does
-not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes.
+not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes. What
+else only the info file tells, that a dump is contradicted for one, is known again here.
 """
 
 from __future__ import annotations
@@ -19,13 +20,10 @@ from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
 from .mapfile import MapfileError, parse_mapfile
-from .naming import PART, FileName, Names, SavecoreNames, as_it_came
+from .naming import PART, FileName, Names, SavecoreNames, as_it_came, told_apart
 from .retention import INFO_SIZE
 
 _MAX_MAPFILE = 1 << 30
-
-#: What netdumpd says of a dump of which no more came; it notes no holes.
-_TIMED_OUT = Verdict(Kind.INCOMPLETE, "client timed out")
 
 
 class UnreadableError(StoreError):
@@ -75,11 +73,18 @@ class KeptFiles:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing."""
-        if not self.account.holes_known:
+        """Whether nothing is missing, and nothing contradicts that."""
+        if not self.account.holes_known or self.account.doubt:
             return False
         told_complete = self.told is not None and self.told.complete
         return (self.map is None and told_complete) or self.account.complete
+
+    @property
+    def only_contradicted(self) -> bool:
+        """Whether nothing is missing, and it is not complete for what contradicts that."""
+        account = self.account
+        whole = account.holes_known and account.length is not None and not account.lacking
+        return whole and account.verdict.kind is Kind.CONTRADICTED
 
 
 def account_of(
@@ -103,6 +108,21 @@ def account_of(
         account.vmcore.remove(start, stop)
     account.announce(end)
     return account
+
+
+def holes_are_known(
+    *, part: bool, mapped: bool, kdh: bool, info: str, told: Verdict | None
+) -> bool:
+    """Whether what no mapfile tells to be missing of a vmcore is here, zeros too.
+
+    That is so if there is a mapfile (``mapped``), or an info file of ours that denies holes. A
+    vmcore of which nobody says anything may have any, and so may netdumpd's: its info file has
+    the header's values, but it keeps no header (``kdh``). Nobody notes the holes of a ``part``.
+    """
+    if mapped or part:
+        return mapped
+    netdumpds = not kdh and info.startswith("Dump from ") and "Architecture" in info_values(info)
+    return told is not None and told.denies_holes and not netdumpds
 
 
 def kept_names(directory: Directory) -> list[KeptName]:
@@ -132,7 +152,7 @@ def load(directory: Directory, name: KeptName) -> KeptFiles:
 
 
 def _load(directory: Directory, name: KeptName) -> KeptFiles:
-    files = filter(None, map(FileName.parse, directory.names()))
+    files = list(filter(None, map(FileName.parse, directory.names())))
     vmcore = str(as_it_came(file for file in files if file.dump == name))
     naming = Names if name.host else SavecoreNames
     number = name.number
@@ -155,12 +175,15 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
         finished=info in links,
     )
     told = Verdict.from_line(lines[-1]) if lines else None
-    values = info_values("\n".join(lines))
-    netdumpds = not kdh and "Architecture" in values
-    noted = told not in (None, _TIMED_OUT)
-    known = noted and not netdumpds and not vmcore.endswith(PART)
-    account.holes_known = map_ is not None or known
-    return KeptFiles(directory, names, number, vmcore, map_, told, values, account)
+    text = "\n".join(lines)
+    account.holes_known = holes_are_known(
+        part=vmcore.endswith(PART), mapped=map_ is not None, kdh=bool(kdh), info=text, told=told
+    )
+    if told is not None:
+        account.recall(told)
+    if told is None or told.kind is not Kind.CONTRADICTED:
+        account.add_doubt(told_apart(files, (name.host, number)))
+    return KeptFiles(directory, names, number, vmcore, map_, told, info_values(text), account)
 
 
 def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int]:

@@ -178,6 +178,15 @@ def as_it_came(names: Iterable[FileName]) -> FileName | None:
     return min(vmcores, key=_distance, default=None)
 
 
+def told_apart(names: Iterable[FileName], dump: DumpId) -> str:
+    """What the files beside a dump tell against it, in words: bytes and headers of it that came
+    in other versions, too. Nothing if there are none."""
+    others = sorted(
+        str(name) for name in names if name.dump == dump and name.role in ("other", "kdh_other")
+    )
+    return f"what came differently is in {', '.join(others)}" if others else ""
+
+
 def _distance(name: FileName) -> tuple[bool, bool, bool, FileName]:
     """How far the vmcore of a dump that is called so is from what came, compared with others:
     compression comes first and encryption second."""

@@ -41,6 +41,25 @@ class TwoSources:
         """How long the kept vmcore is at this moment."""
         return os.fstat(self.old).st_size
 
+    @property
+    def same_header(self) -> bool:
+        """Whether both have a sound header, and it is the same."""
+        mine, fresh = self.kept.account, self.fresh
+        sound = mine.sound_header is not None and fresh.sound_header is not None
+        return sound and mine.kdh == fresh.kdh
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether the fresh one, of the same size, tells nothing that the kept one does not."""
+        mine, fresh = self.kept.account, self.fresh
+        if not mine.holes_known or fresh.end != mine.end:
+            return False
+        if self.differing.total or fresh.conflicting_bytes or fresh.stray.total:
+            return False
+        small = fresh.kdh in (b"", mine.kdh) and bytes(fresh.key) in (b"", bytes(mine.key))
+        known = mine.length is not None or fresh.length is None
+        return small and known and all(mine.vmcore.covers(*range_) for range_ in fresh.vmcore)
+
     def both(self) -> Iterator[Range]:
         """The ranges that both may have, in pieces."""
         for start, end in self.fresh.vmcore.present(0, self.length):

@@ -88,8 +88,8 @@ def entry(directory: Path, vmcore: bytes, verdict: str, kdh: bytes = b"", end: s
 )
 @pytest.mark.parametrize("cut", [1, 700, 5000])
 def test_a_file_that_was_cut_is_never_whole(tmp_path: Path, whole: bytes, cut: int) -> None:
-    path = tmp_path / "vmcore"
-    path.write_bytes(whole)
+    path = entry(tmp_path, whole, "", end=suffix_of(whole))
+    (tmp_path / "info.h.0").write_text(info_text("h", CLIENT, None, "Dump complete"))
     with open_dump(path) as dump:
         assert dump.verdict == Verdict(Kind.COMPLETE)
     assert info(path)[1] == 0
@@ -103,6 +103,65 @@ def test_a_file_that_was_cut_is_never_whole(tmp_path: Path, whole: bytes, cut: i
     answer, status = info(path)
     assert status == 3
     assert answer["complete"] is False
+
+
+def suffix_of(vmcore: bytes) -> str:
+    return {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}.get(vmcore[:2], "")
+
+
+@pytest.mark.parametrize("whole", [SAMPLE, ELF, gzip.compress(SAMPLE)], ids=["mini", "ELF", "gzip"])
+@pytest.mark.parametrize("name", ["core", "vmcore.0", "vmcore.h.0"])
+@pytest.mark.parametrize("kdh", [False, True])
+def test_of_a_vmcore_alone_nobody_knows_the_holes(
+    tmp_path: Path, whole: bytes, name: str, kdh: bool
+) -> None:
+    """Its mapfile may be gone, and a header says nothing of them."""
+    path = tmp_path / name
+    path.write_bytes(whole)
+    if kdh:
+        compression = int(whole[:2] == b"\x1f\x8b")
+        told = header(len(whole), compression=compression)
+        path.with_name(f"kdh{path.suffix and name.removeprefix('vmcore')}").write_bytes(told)
+    answer, status = info(path)
+    assert (answer["status"], status) == (
+        "Dump not known to be complete: nothing is known to be missing, but zeros may be holes",
+        3,
+    )
+    assert "nothing is missing" not in answer["contents"]["verdict"]
+    prepared(str(path))
+    path.with_name(f"{name}.map").write_text(mapfile_text([], len(whole)))
+    assert info(path)[1] == 0
+
+
+def test_without_its_mapfile_a_dump_with_holes_does_not_count_as_whole(tmp_path: Path) -> None:
+    line = f"Dump contradicted: 1 byte came with different values; 8 of {len(SAMPLE)} bytes missing"
+    path = entry(tmp_path, SAMPLE, f"{line} in 1 range", header(len(SAMPLE)))
+    with open_dump(path) as dump:
+        assert not dump.account.holes_known
+        assert str(dump.verdict).startswith(line)
+
+
+def test_what_nobody_knows_the_kind_of_has_the_verdict_of_its_info_file(tmp_path: Path) -> None:
+    line = "Dump not known to be complete: 2 messages before FINISHED and no dump header came"
+    path = entry(tmp_path, NOISE, "")
+    text = info_text("h", CLIENT, None, f"{line}, its length is not known")
+    (tmp_path / "info.h.0").write_text(text)
+    (of_file, one), (of_directory, other) = info(path), info(tmp_path)
+    assert (one, other) == (3, 3)
+    assert of_file["status"] == of_directory["dumps"][0]["status"] == text.splitlines()[-1]
+    with open_dump(path) as dump:
+        saved = dump.save(tmp_path / "saved")
+    assert saved.info.read_text().splitlines()[-1] == text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["other.h.0", "kdh.h.0.other"])
+def test_beside_second_versions_a_dump_is_contradicted(tmp_path: Path, name: str) -> None:
+    path = entry(tmp_path, SAMPLE, "Dump complete", header(len(SAMPLE)))
+    (tmp_path / name).write_bytes(b"other")
+    for answer, status in (info(path), info(tmp_path)):
+        (dump,) = answer.get("dumps", [answer])
+        assert dump["status"] == f"Dump contradicted: what came differently is in {name}"
+        assert status == 3
 
 
 def test_a_minidump_that_was_cut_has_its_true_length(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from helpers.dumps import Minidump, ustar
 from helpers.places import PCAPS
 
 from scapy_netdump.recovery.recoverer import recover
+from scapy_netdump.store.mapfile import mapfile_text
 
 KEY = str(PCAPS / "test-rsa2048.pem")
 CLEAN = "c580bf7b7fe4be23e60bde807ab249fda6a633e42b50ecf5fb15aa7f3605037e"
@@ -159,6 +160,7 @@ TEXTDUMP = b"".join(ustar(name, data) for name, data in FILES.items())
 def test_a_textdump_is_listed_and_extracted(tmp_path):
     path = tmp_path / "textdump.tar.0"
     path.write_bytes(TEXTDUMP)
+    path.with_name(f"{path.name}.map").write_text(mapfile_text([], len(TEXTDUMP)))
     (found,) = info(path)
     assert found["contents"]["kind"] == "textdump"
     sizes = {file["name"]: file["size"] for file in found["contents"]["text_files"]}

@@ -38,6 +38,9 @@ KDH = header(len(DATA))
 KEY = key_blob(Random(6))
 ZSTD = b"\x28\xb5\x2f\xfd"
 WHOLE = Dump(vmcore=DATA, kdh=KDH)
+DOUBT = "continued by bytes in common alone, without the same header in both"
+EXTRA = (".map", ".part", ".new")
+DOUBTED = f"Dump contradicted: {DOUBT}"
 
 
 def recover(
@@ -155,6 +158,7 @@ def test_one_after_the_other_is_the_same_as_all_at_once(
     whole = [Dump(vmcore=DATA, kdh=KDH if known else b"").traffic() for known in kdh]
     parts = [lose(traffic, rate, random) for traffic, rate in zip(whole, rates, strict=True)]
     union = Extents()
+    doubted = known = False
     for number, part in enumerate(parts):
         before = contents(tmp_path / "one") if number else {}
         continuable = any(name.startswith("vmcore") for name in before)
@@ -165,6 +169,9 @@ def test_one_after_the_other_is_the_same_as_all_at_once(
             return
         if not recovery.dumps or (number and the_only(recovery).transfer.filled_bytes is None):
             return  # too little in common to tell, or complete
+        sure = has_header(part) and (known or not number)
+        doubted |= bool(number and not sure and the_only(recovery).transfer.filled_bytes)
+        known |= has_header(part)
         for seen in part:
             if _within(seen, 0, len(DATA)):
                 start = int.from_bytes(seen.payload[8:16], "big")
@@ -172,16 +179,24 @@ def test_one_after_the_other_is_the_same_as_all_at_once(
         dump = the_only(recovery)
         assert dump.missing == list(union.missing(0, dump.account.bytes_expected))
     at_once = the_only(recover(tmp_path / "all", *parts))
-    assert (dump.missing, dump.complete) == (at_once.missing, at_once.complete)
+    assert dump.missing == at_once.missing
+    if len(parts) > 1 and not all(has_header(part) for part in parts):
+        assert not (doubted and dump.complete)
+    else:
+        assert dump.complete == at_once.complete
     assert dump.files.vmcore is not None
     assert at_once.files.vmcore is not None
     assert dump.files.vmcore.read_bytes() == at_once.files.vmcore.read_bytes()
 
 
+def has_header(traffic: list[Datagram]) -> bool:
+    return any(seen.payload[24:] == KDH for seen in traffic)
+
+
 def check_claims(directory: Path, data: bytes = DATA, host: str = HOST) -> None:
     """Every byte that the files of dumps say is here is the dump's."""
     for path in directory.glob(f"vmcore.{host}.*"):
-        if path.is_symlink() or path.suffix in (".map", ".part", ".new"):
+        if path.is_symlink() or path.suffix in EXTRA:
             continue
         content, missing, status = state(directory, path.name)
         size = len(content)
@@ -246,9 +261,10 @@ def test_a_part_of_a_killed_server_becomes_whole(abandoned: Path, marked: bool) 
         assert list(mark_abandoned(directory))
         directory.close()
     dump = the_only(recover(abandoned, ZEROS.traffic(), into=True))
-    assert dump.complete
+    reasons = dump.verdict.reason.split("; ")
+    assert (dump.verdict.kind, reasons[-1], dump.missing) == (Kind.CONTRADICTED, DOUBT, [])
     assert (abandoned / f"vmcore.{HOST}.0").read_bytes() == ZEROS.vmcore
-    assert state(abandoned, f"vmcore.{HOST}.0")[2] == "Dump complete"
+    assert state(abandoned, f"vmcore.{HOST}.0")[2] == str(dump.verdict) == DOUBTED
     assert not list(abandoned.glob("*.part"))
 
 
@@ -263,7 +279,8 @@ def test_zeros_of_a_part_count_as_missing_if_the_capture_lacks_them(abandoned: P
         assert here.covers(start, end)
     check_claims(abandoned, ZEROS.vmcore)
     again = the_only(recover(abandoned, ZEROS.traffic()))
-    assert again.complete
+    assert again.transfer.filled_bytes
+    assert str(again.verdict) == DOUBTED
     assert (abandoned / f"vmcore.{HOST}.0").read_bytes() == ZEROS.vmcore
 
 
@@ -319,10 +336,10 @@ def netdumpds(directory: Path, panic: str = "page fault") -> Path:
     return directory
 
 
-def test_what_netdumpd_called_complete_is_made_so(tmp_path: Path) -> None:
+def test_what_netdumpd_called_complete_is_filled(tmp_path: Path) -> None:
     crash = netdumpds(tmp_path / "crash")
     dump = the_only(recover(crash, WHOLE.traffic()[:100], WHOLE.traffic(), into=True))
-    assert dump.complete
+    assert (str(dump.verdict), dump.missing) == (DOUBTED, [])
     assert (crash / "vmcore.crashbox.0").read_bytes() == DATA
     assert (crash / "kdh.crashbox.0").read_bytes() == KDH
     assert "Dump from crashbox [10.99.0.2]" in (crash / "info.crashbox.0").read_text()
@@ -433,7 +450,9 @@ def test_a_header_that_comes_later_names_the_vmcore(
     dump = the_only(recover(crash, late if whole else without(late, (50_000, 52_000))))
     assert dump.transfer.filled_bytes is not None
     assert dump.files.vmcore == crash / name
-    assert dump.complete is (whole and bool(key) >= ("dumpkeysize" in fields))
+    assert str(dump.verdict).startswith(DOUBTED)
+    if whole and bool(key) >= ("dumpkeysize" in fields):
+        assert str(dump.verdict) == DOUBTED
     content, missing, _ = state(crash, name)
     assert len(content) == size
     assert (missing is None) is whole
@@ -551,6 +570,7 @@ def merges() -> Iterator[tuple[str, Callable[[Path], object], list[Datagram], by
 def test_killed_at_any_moment_the_files_claim_no_more_than_they_have(
     begin: Callable[[Path], object], second: list[Datagram], kdh: bytes, tmp_path: Path
 ) -> None:
+    begin_is_sure = second == WHOLE.traffic()
     for count in range(200):
         crash = tmp_path / str(count)
         begin(crash)
@@ -567,10 +587,87 @@ def test_killed_at_any_moment_the_files_claim_no_more_than_they_have(
         key = b"" if kdh == KDH else KEY
         again = recover(crash, Dump(vmcore=DATA, kdh=kdh, key=key).traffic(), into=into)
         check_claims(crash)
-        assert the_only(again).complete
+        if begin_is_sure:
+            assert the_only(again).complete
+        else:  # the first one had no header
+            names = [p.name for p in crash.glob(f"vmcore*.{HOST}.0*") if p.suffix not in EXTRA]
+            assert last_line(crash).startswith(DOUBTED)
+            # two names: killed while it was renamed, and so it is not continued
+            content, missing, status = state(crash, names[0])
+            assert len(names) == 2 or (content, missing or [], status) == (DATA, [], DOUBTED)
         shutil.rmtree(crash)
         if not killed:
             break
     else:
         pytest.fail("it never came to an end")
     assert count > 8
+
+
+# What stays as it was told
+
+
+def last_line(directory: Path) -> str:
+    return (directory / f"info.{HOST}.0").read_text().splitlines()[-1]
+
+
+def contradict(crash: Path, line: str) -> None:
+    """Have the server's info file end with this."""
+    info = crash / f"info.{HOST}.0"
+    info.write_text("\n".join([*info.read_text().splitlines()[:-1], line, ""]))
+
+
+@pytest.mark.parametrize("into", [False, True])
+def test_what_was_contradicted_stays_so_when_its_holes_are_filled(
+    into: bool, tmp_path: Path
+) -> None:
+    crash = tmp_path / "crash"
+    recover(crash, without(WHOLE.traffic(), (20_000, 30_000)))
+    why = "Dump contradicted: 8 bytes came with different values"
+    contradict(crash, why + "; " + last_line(crash).removeprefix("Dump incomplete: "))
+    dump = the_only(recover(crash, WHOLE.traffic(), into=into))
+    assert dump.transfer.filled_bytes
+    assert (crash / f"vmcore.{HOST}.0").read_bytes() == DATA
+    assert str(dump.verdict) == last_line(crash) == why
+    again = recover(crash, WHOLE.traffic(), into=into)
+    (said,) = again.problems if into else again.notes
+    assert said.startswith(f"{crash}/vmcore.{HOST}.0: is contradicted, nothing to fill")
+    assert last_line(crash) == why
+
+
+@pytest.mark.parametrize("name", [f"other.{HOST}.0", f"kdh.{HOST}.0.other"])
+def test_second_versions_beside_a_dump_contradict_it(name: str, tmp_path: Path) -> None:
+    crash = tmp_path / "crash"
+    recover(crash, without(WHOLE.traffic(), (20_000, 30_000)))
+    (crash / name).write_bytes(b"other")
+    recover(crash, WHOLE.traffic())
+    assert last_line(crash) == f"Dump contradicted: what came differently is in {name}"
+
+
+def test_two_panics_without_the_same_header_never_become_one_whole(tmp_path: Path) -> None:
+    """They have the text of the kernel in common."""
+    crash = tmp_path / "crash"
+    other = bytearray(DATA[::-1])
+    other[20_000:40_000] = DATA[20_000:40_000]
+    early = [seen for seen in Dump(vmcore=DATA).traffic() if not _within(seen, 34_000, 1 << 20)]
+    recover(crash, [seen for seen in early if seen.payload[:4] != b"\0\0\0\2"])
+    late = without(Dump(vmcore=bytes(other), kdh=KDH).traffic(), (0, 24_000))
+    dump = the_only(recover(crash, late))
+    assert dump.transfer.filled_bytes
+    assert str(dump.verdict) == last_line(crash) == DOUBTED
+    recover(crash, late)
+    assert last_line(crash) == DOUBTED
+
+
+def test_the_same_again_of_unknown_length_stays_one_dump(tmp_path: Path) -> None:
+    """The last message and the header are lost, as the number of FINISHED tells."""
+    crash = tmp_path / "crash"
+    capture = without(Dump(vmcore=DATA, kdh=KDH).traffic(), (58_000, 1 << 20))
+    capture = [seen for seen in capture if seen.payload[24:] != KDH]
+    status = str(the_only(recover(crash, capture)).verdict)
+    assert "before FINISHED and no dump header came" in status
+    before = contents(crash)
+    recovery = recover(crash, capture)
+    assert recovery.notes == [f"{crash}/vmcore.{HOST}.0: has all of this already"]
+    assert str(the_only(recovery).verdict) == status
+    assert contents(crash) == before
+    assert main(["info", str(crash)]) == main(["info", str(crash / f"vmcore.{HOST}.0")]) == 3

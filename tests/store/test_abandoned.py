@@ -134,3 +134,19 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_seen_to(
         [f"{tmp_path}/info.{HOST}.1", "cannot be looked at"],
         [f"{tmp_path}/info.{HOST}.3", "Dump incomplete"],
     ]
+
+
+@pytest.mark.parametrize("name", [f"other.{HOST}.0", f"kdh.{HOST}.0.other"])
+def test_second_versions_contradict_what_a_killed_server_left(
+    directory: Directory, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / f"info.{HOST}.0").write_text(LEFT)
+    (tmp_path / f"vmcore.{HOST}.0.part").write_bytes(b"four")
+    (tmp_path / name).write_bytes(b"other")
+    (line,) = marked(directory)
+    assert line.endswith(
+        ": Dump contradicted: the server ended while it received this; "
+        f"4 bytes are in vmcore.{HOST}.0.part, holes are not known; what came differently is in "
+        f"{name}"
+    )
+    assert line.endswith(true_status(tmp_path / f"info.{HOST}.0"))

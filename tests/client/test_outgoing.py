@@ -323,7 +323,7 @@ def test_an_entry_that_does_not_fit_its_header_is_refused(tmp_path: Path) -> Non
         opened(dump.files.vmcore)
     with dump.files.kdh.open("r+b") as file:
         file.write(b"f")
-    with pytest.raises(NetdumpError, match="dump header with a wrong magic; it cannot be sent"):
+    with pytest.raises(NetdumpError, match=r"dump header with a wrong magic; .*it cannot be sent"):
         opened(dump.files.vmcore)
 
 
@@ -362,7 +362,7 @@ def test_a_capture_without_a_header_gets_one() -> None:
     ("name", "message"),
     [
         ("kernel-lossy-server-side.pcap.gz", "33304 of 3145728 bytes missing in 23 ranges"),
-        ("cut-short.pcap", "length is not known"),
+        ("cut-short.pcap", "its minidump does not end; it cannot be sent"),
         (".", "a directory"),
         ("none", "No such file"),
     ],

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.account import MAX_KEY_SIZE
 from ..core.observing.selection import Selection
+from ..core.small_files import MAX_KEY_SIZE
 from ..dump.captures import Captures
 from ..dump.dump import HEAD, Dump, Unlock
 from ..dump.open import NoDumpError, is_capture, open_files, unlocked_with

@@ -24,6 +24,7 @@ from ..dump.open import open_content, open_dump
 from ..errors import NetdumpError, UsageError
 from ..formats import COMPRESSIONS
 from ..kerneldump.header import (
+    MAX_BLOCK,
     DumpHeader,
     architecture_version,
     changed_header,
@@ -41,7 +42,6 @@ from ..kerneldump.minidump import minidump_architecture
 
 #: NETDUMP_DATASIZE in sys/netinet/netdump/netdump_client.c.
 _BLOCKSIZE = 4096
-_MAX_BLOCKSIZE = 1 << 16
 
 _UNKNOWN = "unknown"
 
@@ -209,7 +209,7 @@ def _as_it_is(dump: Dump, preparation: Preparation) -> Outgoing:
     if dump.header is not None and preparation.strings:
         kdh = replace(dump.header, **preparation.strings).pack()
     header = DumpHeader.unpack(kdh)
-    if not 0 < header.blocksize <= _MAX_BLOCKSIZE:
+    if not 0 < header.blocksize <= MAX_BLOCK:
         raise UnfitError(f"{dump.name}: its header has a block size of {header.blocksize}")
     return Outgoing(dump, kdh, dump.key, dump.content)
 

@@ -9,31 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ..formats import COMPRESSIONS
-from ..kerneldump.header import HEADER_SIZE, MAGIC_SIZE, DumpHeader, compression_number
+from ..kerneldump.header import (
+    HEADER_SIZE,
+    MAGIC_SIZE,
+    MAX_BLOCK,
+    DumpHeader,
+    compression_number,
+)
 from ..kerneldump.key import DumpKey, DumpKeyError
 from ..kerneldump.length import OwnLength, Read, own_length
 from ..text import counted
 from .extents import Extents, Marks, Range, total
+from .small_files import MAX_KEY_SIZE, Headers, MemoryFile
 from .verdict import MISSING, PASSING, ZEROS, Kind, Verdict
-
-if TYPE_CHECKING:  # a server needs no numpy
-    from .observing.batch import Bytes, Ints
-
-#: The key blob is a small head and an RSA ciphertext, padded to the block size
-#: (PROTOCOL.md); RSA keys of 16384 bits and blocks of 64 KiB stay below this.
-MAX_KEY_SIZE = 1 << 17
-
-#: Versions of a header that are told apart; a kernel sends one, and only forgers many.
-MAX_HEADERS = 4
-
-#: What is sent of a compressed dump is padded to its block size, which is no larger than this.
-MAX_BLOCK = 1 << 16
-
-#: Compressions of which the kernel pads what it sends: gzip and zstd.
-_PACKED = [number for number in COMPRESSIONS if number]
 
 #: Bytes behind the end of a dump that are set aside at most; where more came, it is the end that
 #: is doubted.
@@ -44,102 +34,6 @@ MAX_STRAY = 1 << 24
 STRAY_GAP = MAX_BLOCK
 
 _UNSEEN = re.compile(r"(\d{1,18}) messages? before FINISHED")
-
-
-class MemoryFile:
-    """A small file of a dump (a header, the key), held whole and bounded in size.
-
-    Like the vmcore's, its ``extents`` are added to by whoever stores bytes in it.
-    """
-
-    __slots__ = ("_data", "extents", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.extents = Extents()
-        self._data = bytearray()
-
-    def __bytes__(self) -> bytes:
-        """The bytes from the start up to the first hole."""
-        hole = next(self.extents.missing(0, self.limit), (self.limit, self.limit))
-        return bytes(self._data[: hole[0]])
-
-    def read(self, start: int, end: int) -> bytes:
-        """The bytes of ``[start, end)``, zeros where none arrived."""
-        return bytes(self._data[start:end])
-
-    def put(self, start: int, data: bytes) -> None:
-        """Store ``data`` at ``start``; what lies beyond the limit is dropped."""
-        end = min(start + len(data), self.limit)
-        if start < end:
-            self._data.extend(bytes(max(0, end - len(self._data))))
-            self._data[start:end] = data[: end - start]
-
-    def copy(self) -> MemoryFile:
-        """Another file with the same bytes."""
-        other = MemoryFile(self.limit)
-        other.extents, other._data = self.extents.copy(), self._data[:]
-        return other
-
-    def add(self, start: int, data: bytes) -> None:
-        """Store ``data`` at ``start``, and have the extents tell of it."""
-        self.put(start, data)
-        self.extents.add(start, min(start + len(data), self.limit))
-
-    def agrees(self, start: int, data: bytes) -> bool:
-        """Whether ``data`` at ``start`` is what is here, as far as anything is."""
-        return all(
-            self._data[first:last] == data[first - start : last - start]
-            for first, last in self.extents.present(start, min(start + len(data), self.limit))
-        )
-
-    def write(self, buffer: Bytes, positions: Ints, lengths: Ints, offset: int) -> None:
-        """Store pieces of ``buffer`` one after the other, from ``offset`` on."""
-        for position, length in zip(positions.tolist(), lengths.tolist(), strict=True):
-            self.put(offset, buffer[position : position + length].tobytes())
-            offset += length
-
-
-class Headers:
-    """The versions of a dump header that came, the first one first.
-
-    A client sends its header once, or again the same. A piece that contradicts what is here
-    makes another version: nothing that came is lost, and which one counts is decided later.
-    """
-
-    def __init__(self) -> None:
-        self.versions = [MemoryFile(HEADER_SIZE)]
-        self.conflicts = Marks()
-
-    def take(self, start: int, data: bytes) -> bool:
-        """Store a piece of a header; False if there are too many versions to keep this one.
-
-        What goes on behind the end of a header is ignored, as a server does.
-        """
-        data = data[: max(0, HEADER_SIZE - start)]
-        for version in self.versions:
-            if version.agrees(start, data):
-                version.add(start, data)
-                return True
-        first = self.versions[0]
-        for begin, end in first.extents.present(start, start + len(data)):
-            self.conflicts.compare(begin, data[begin - start : end - start], first.read(begin, end))
-        if len(self.versions) == MAX_HEADERS:
-            return False
-        another = first.copy()
-        another.add(start, data)
-        self.versions.append(another)
-        return True
-
-    @property
-    def size(self) -> int:
-        """How many bytes came of the header of which most did."""
-        return max(version.extents.total for version in self.versions)
-
-    @property
-    def whole(self) -> list[bytes]:
-        """The versions of which all 512 bytes are here, right or wrong."""
-        return [data for data in map(bytes, self.versions) if len(data) == HEADER_SIZE]
 
 
 class Account:
@@ -156,10 +50,10 @@ class Account:
 
     __slots__ = (
         "_announced",
+        "_doubt",
         "_packed_as",
         "_padded_with_data",
         "conflicts",
-        "doubt",
         "finished",
         "headers",
         "heralded",
@@ -179,7 +73,6 @@ class Account:
         self.holes_known = True
         self.unseen = 0
         self.path = b""
-        self.doubt = ""
         self.vmcore = Extents()
         self.headers = Headers()
         self.key = MemoryFile(MAX_KEY_SIZE)
@@ -188,6 +81,7 @@ class Account:
         self.stray = Extents()
         self.own: OwnLength | None = None
         self._announced = 0
+        self._doubt = ""
         self._packed_as: int | None = None
         self._padded_with_data = False
 
@@ -229,8 +123,8 @@ class Account:
 
     def add_doubt(self, reason: str) -> None:
         """There is this reason, too, for which some of the bytes may be another dump's."""
-        if reason not in self.doubt:
-            self.doubt = f"{self.doubt}; {reason}" if self.doubt else reason
+        if reason not in self._doubt:
+            self._doubt = f"{self._doubt}; {reason}" if self._doubt else reason
 
     def absorb(self, other: Account) -> None:
         """Take what another account knows of the same dump. Of bytes with different values those
@@ -286,6 +180,11 @@ class Account:
     # What is claimed
 
     @property
+    def doubt(self) -> str:
+        """Why some of the bytes may be another dump's: all reasons that were added, or nothing."""
+        return self._doubt
+
+    @property
     def kdh(self) -> bytes:
         """The header that counts, as it came; cut at its first hole if it did not come whole."""
         counts = self._counting_header
@@ -308,8 +207,14 @@ class Account:
     @property
     def sound_header(self) -> DumpHeader | None:
         """The dump header if its magic and parity hold: only then its numbers count."""
-        header = self.header
-        return header if header is not None and header.valid else None
+        kdh = self.sound_kdh
+        return DumpHeader.unpack(kdh) if kdh is not None else None
+
+    @property
+    def sound_kdh(self) -> bytes | None:
+        """The 512 bytes of the dump header if its magic and parity hold."""
+        counts = self._counting_header
+        return counts if counts is not None and DumpHeader.unpack(counts).valid else None
 
     @property
     def header_problem(self) -> str:
@@ -444,15 +349,14 @@ class Account:
     def _counting_header(self) -> bytes | None:
         """Of several whole headers a sound one, if there is one; of several sound ones that which
         fits what came."""
-        whole = self.headers.whole
-        sound = [data for data in whole if DumpHeader.unpack(data).valid]
+        sound = self.headers.sound
         if len(sound) > 1:
             lengths = [DumpHeader.unpack(data).dumplength for data in sound]
             own = self.own.length if self.own is not None else None
             for data, length in zip(sound, lengths, strict=True):
                 if length == own or (own is None and self._fits(length, DumpHeader.unpack(data))):
                     return data
-        return next(iter(sound or whole), None)
+        return next(iter(sound or self.headers.whole), None)
 
     def _claims(self) -> list[int]:
         """The lengths that are claimed: by the dump itself, by a sound header."""
@@ -470,7 +374,7 @@ class Account:
         """How many bytes may follow the end of the dump."""
         header = self.sound_header
         if header is not None:
-            return _padding_of(header)
+            return header.padding
         stream = self.own is not None and self.own.kind.endswith("stream")
         return MAX_BLOCK - 1 if stream else 0
 
@@ -479,7 +383,7 @@ class Account:
 
     def _fits(self, length: int, header: DumpHeader) -> bool:
         packed = self._packed_as in (None, header.compression)
-        return packed and length <= self.end <= length + _padding_of(header)
+        return packed and length <= self.end <= length + header.padding
 
     def _lacking(self) -> Iterator[str]:
         missing = self.missing
@@ -519,9 +423,9 @@ class Account:
         """What disagrees among bytes and claims."""
         if self.header is not None and self.header_problem:
             yield self.header_problem
-        sound = [data for data in self.headers.whole if DumpHeader.unpack(data).valid]
-        if len(sound) > 1:
-            yield f"{len(sound)} dump headers that differ"
+        sound = len(self.headers.sound)
+        if sound > 1:
+            yield f"{sound} dump headers that differ"
         header, own = self.sound_header, self.own
         if header is not None and own is not None and own.length not in (None, header.dumplength):
             told = counted(header.dumplength, "byte")
@@ -542,9 +446,3 @@ class Account:
             yield f"{counted(self.stray.total, 'stray byte')} set aside, the first at {first}"
         if self.conflicting_bytes:
             yield f"{counted(self.conflicting_bytes, 'byte')} came with different values"
-
-
-def _padding_of(header: DumpHeader) -> int:
-    """How many bytes may follow a dump of this header: fewer than a block, of a compressed one."""
-    packed = header.compression in _PACKED and header.blocksize
-    return min(header.blocksize, MAX_BLOCK) - 1 if packed else 0

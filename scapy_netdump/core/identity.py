@@ -136,8 +136,7 @@ def _by_length(evidence: Evidence) -> Judgement | None:
     """Whether one goes on where the header of the other has its end."""
     for header, end in zip(evidence.headers, reversed(evidence.ends), strict=True):
         known = DumpHeader.unpack(header) if header is not None else None
-        padding = known.blocksize if known is not None and known.compression else 0
-        if known is not None and end > known.dumplength + padding:
+        if known is not None and end > known.dumplength + known.padding:
             return _another(f"{end} bytes, where the header tells {known.dumplength}")
     return None
 

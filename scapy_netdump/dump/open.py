@@ -11,8 +11,8 @@ from pathlib import Path
 from ..capture.compressed import DamagedError, unpacker
 from ..capture.pcap import Pcap
 from ..capture.pcapng import Pcapng
-from ..core.account import MAX_KEY_SIZE
 from ..core.extents import Range
+from ..core.small_files import MAX_KEY_SIZE
 from ..core.verdict import Kind, Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
 from ..kerneldump.header import HEADER_SIZE

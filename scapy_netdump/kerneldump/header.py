@@ -27,6 +27,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MAGIC_SIZE = len(ZSTD_MAGIC)
 
+#: What is sent of a compressed dump is padded to its block size, which is no larger than this.
+MAX_BLOCK = 1 << 16
+
 #: KERNELDUMP_COMP_* by that.
 _COMPRESSIONS = {GZIP_MAGIC: 1, ZSTD_MAGIC: 2}
 
@@ -105,6 +108,13 @@ class DumpHeader:
     def suffix(self) -> str:
         """What a file name ends in for the compression: `.gz`, `.zst` or nothing."""
         return _SUFFIXES.get(self.compression_name, "")
+
+    @property
+    def padding(self) -> int:
+        """How many bytes may follow a dump of this header: fewer than a block, and of one that the
+        kernel compressed only (dump_finish in sys/kern/kern_shutdown.c)."""
+        packed = self.compression_name in _SUFFIXES and self.blocksize
+        return min(self.blocksize, MAX_BLOCK) - 1 if packed else 0
 
     def pack(self) -> bytes:
         """The 512 bytes of the header, in the layout of its version; the parity is made right."""

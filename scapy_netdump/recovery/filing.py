@@ -184,7 +184,7 @@ class Filing:
         """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
         may be continued."""
         if kept.complete or kept.only_contradicted:
-            same = kept.account.sound_header is not None and kept.account.kdh == fresh.kdh
+            same = kept.account.sound_kdh == fresh.kdh
             is_ = "complete already" if kept.complete else "contradicted"
             return f"{kept.path}: is {is_}, nothing to fill" if same or self._into else ""
         if not kept.account.holes_known and not self._into:

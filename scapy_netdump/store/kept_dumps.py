@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..core.account import MAX_KEY_SIZE, Account
+from ..core.account import Account
 from ..core.extents import Range
+from ..core.small_files import MAX_KEY_SIZE
 from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE

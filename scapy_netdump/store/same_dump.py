@@ -37,17 +37,13 @@ def _evidence(sources: TwoSources) -> Evidence:
     mine, fresh = sources.kept.account, sources.fresh
     agreeing = _compare(sources)
     return Evidence(
-        headers=(_sound(mine), _sound(fresh)),
+        headers=(mine.sound_kdh, fresh.sound_kdh),
         keys=(bytes(mine.key), bytes(fresh.key)),
         agreeing=agreeing,
         differing=sources.differing.total,
         told=_told(sources.kept, fresh),
         ends=(mine.end, fresh.vmcore.end),
     )
-
-
-def _sound(account: Account) -> bytes | None:
-    return account.kdh if account.sound_header is not None else None
 
 
 def _told(kept: KeptFiles, fresh: Account) -> tuple[dict[str, str], dict[str, str]]:

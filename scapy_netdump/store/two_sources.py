@@ -44,9 +44,8 @@ class TwoSources:
     @property
     def same_header(self) -> bool:
         """Whether both have a sound header, and it is the same."""
-        mine, fresh = self.kept.account, self.fresh
-        sound = mine.sound_header is not None and fresh.sound_header is not None
-        return sound and mine.kdh == fresh.kdh
+        mine = self.kept.account.sound_kdh
+        return mine is not None and mine == self.fresh.sound_kdh
 
     @property
     def nothing_new(self) -> bool:

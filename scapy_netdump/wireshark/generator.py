@@ -21,9 +21,9 @@ from scapy.fields import (
 )
 from scapy.packet import Packet
 
-from ..core.account import MAX_KEY_SIZE
 from ..core.identity import REBOOT_TIME, RESEND_WINDOW
 from ..core.observing.messages import MAX_OFFSET
+from ..core.small_files import MAX_KEY_SIZE
 from ..layers import kerneldump, messages
 from ..layers.fields import CStringField, DumpTimeField, PathField, fixed_size
 from .minidump import HEADERS, MAGIC_SIZE

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 from helpers.dumps import Minidump
@@ -10,15 +12,8 @@ from helpers.traffic import header
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.core.account import (
-    MAX_HEADERS,
-    MAX_KEY_SIZE,
-    MAX_STRAY,
-    STRAY_GAP,
-    Account,
-    Headers,
-    MemoryFile,
-)
+from scapy_netdump.core.account import MAX_STRAY, STRAY_GAP, Account
+from scapy_netdump.core.small_files import MAX_HEADERS, MAX_KEY_SIZE, Headers, MemoryFile
 from scapy_netdump.core.verdict import Kind
 from scapy_netdump.kerneldump.header import HEADER_SIZE
 from scapy_netdump.kerneldump.key import DumpKey
@@ -416,3 +411,46 @@ def test_a_far_offset_costs_a_memory_file_no_more_than_its_limit():
     file = MemoryFile(MAX_KEY_SIZE)
     file.put(1 << 43, b"far")
     assert file.read(0, 1 << 44) == b""
+
+
+def test_doubts_add_up_and_none_replaces_another() -> None:
+    dump, other = Account(), Account()
+    dump.add_doubt("first")
+    other.add_doubt("second")
+    for _ in range(2):
+        dump.absorb(other)
+    assert dump.doubt == "first; second"
+
+
+# The bounds themselves, in numbers
+
+
+@pytest.mark.parametrize(
+    ("gap", "size"), [(65_536, 16 << 20), (65_536, (16 << 20) + 1), (65_535, 1)]
+)
+def test_up_to_16_mib_that_lie_64_kib_behind_the_end_are_stray(gap: int, size: int) -> None:
+    length = 32 << 20
+    dump = account((0, length), (length + gap, length + gap + size), kdh=header(length))
+    stray = dump.set_stray_aside()
+    assert bool(stray) is (gap >= 65_536 and size <= 16 << 20)
+    assert dump.vmcore.total + dump.stray.total == length + size
+
+
+def test_four_versions_of_a_header_are_kept() -> None:
+    headers = Headers()
+    assert [headers.take(0, header(size)) for size in range(6)] == [True] * 4 + [False] * 2
+
+
+def test_a_key_of_a_block_of_64_kib_fits_and_nothing_beyond_128_kib() -> None:
+    key = Account().key
+    for at in (65_535, (128 << 10) - 1, 128 << 10):
+        key.add(at, b"k")
+    assert list(key.extents) == [(65_535, 65_536), ((128 << 10) - 1, 128 << 10)]
+
+
+@pytest.mark.parametrize("padding", [65_535, 65_536])
+def test_a_stream_without_a_header_is_padded_with_less_than_64_kib(padding: int) -> None:
+    stream = gzip.compress(b"dump" * 1000)
+    dump = holding(stream + bytes(padding), finished=True)
+    assert dump.length == len(stream)
+    assert dump.complete is (padding < 65_536)

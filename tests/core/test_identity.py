@@ -22,6 +22,8 @@ from scapy_netdump.core.identity import (
 )
 
 FIRST, SECOND = header(5000, panicstring=b"first"), header(5000, panicstring=b"second")
+PACKED = header(5000, compression=2)
+ENORMOUS = header(5000, compression=2, blocksize=1 << 30)  # forged: no block is so large
 SAME_WAY = Evidence(way=Way.SAME, apart=0.0)
 
 
@@ -51,6 +53,10 @@ SAME_WAY = Evidence(way=Way.SAME, apart=0.0)
         ),
         (Evidence(told=({"Hostname": "a"}, {"Hostname": "b"})), "Hostname is a first, b second"),
         (Evidence(headers=(FIRST, None), ends=(0, 5001)), "5001 bytes, where the header tells"),
+        (Evidence(headers=(PACKED, None), ends=(0, 9096)), "9096 bytes, where the header tells"),
+        (Evidence(headers=(ENORMOUS, None), ends=(0, 70536)), "70536 bytes, where the header"),
+        (replace(SAME_WAY, apart=601.0), "601 s lie between"),
+        (replace(SAME_WAY, begins_again=True, sent=1_100_000), "again after 1100000 bytes"),
     ],
 )
 def test_what_makes_another_dump(evidence, reason):
@@ -75,6 +81,10 @@ def test_what_makes_another_dump(evidence, reason):
         replace(SAME_WAY, finished=True, begins_again=True, agreeing=512, one_clock=False),
         Evidence(told=({"Hostname": "a"}, {"Hostname": "a"}), agreeing=MIN_AGREEING),
         Evidence(headers=(FIRST, None), ends=(0, 5000), agreeing=MIN_AGREEING),
+        Evidence(headers=(PACKED, None), ends=(0, 9095), agreeing=MIN_AGREEING),
+        Evidence(headers=(ENORMOUS, None), ends=(0, 70535), agreeing=MIN_AGREEING),
+        replace(SAME_WAY, begins_again=True, sent=1_000_000),
+        replace(SAME_WAY, apart=599.0),
         replace(SAME_WAY, heralded=True, begins_again=True, sent=RESEND_WINDOW),
         replace(SAME_WAY, heralded=True, sent=RESEND_WINDOW + 1),
         Evidence(headers=(FIRST, FIRST), apart=1e9, way=Way.OTHER),

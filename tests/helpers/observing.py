@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from helpers.traffic import Datagram, batches
 
-from scapy_netdump.core.account import MemoryFile
 from scapy_netdump.core.observing.disputes import Prefer
 from scapy_netdump.core.observing.observed_dump import ObservedDump
 from scapy_netdump.core.observing.observer import Observer
 from scapy_netdump.core.observing.selection import Selection
+from scapy_netdump.core.small_files import MemoryFile
 
 #: No vmcore of a test is longer.
 MOST = 1 << 26

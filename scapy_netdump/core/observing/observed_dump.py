@@ -96,7 +96,9 @@ class ObservedDump:
         """After so many seconds it goes on with a number, and had come to another one ``before``:
         that it is one dump is doubted where its client neither sent again nor dumped meanwhile."""
         if silence > REBOOT_TIME and 0 < ahead(seqno, before) <= _IN_FLIGHT and self.data_came:
-            self.account.doubt = f"{silence:.0f} s of silence within it, longer than a client waits"
+            self.account.add_doubt(
+                f"{silence:.0f} s of silence within it, longer than a client waits"
+            )
 
     def seen(self, first_time: float, last_time: float) -> None:
         """It was seen from one time to another."""

@@ -155,8 +155,8 @@ def _evidence(group: Group, others: Group) -> tuple[Evidence, bool]:
 
 
 def _header(group: Group) -> bytes | None:
-    sound = (part.account for part in group if part.account.sound_header is not None)
-    return next((account.kdh for account in sound), None)
+    sound = (part.account.sound_kdh for part in group)
+    return next((kdh for kdh in sound if kdh is not None), None)
 
 
 def _key(group: Group) -> bytes:

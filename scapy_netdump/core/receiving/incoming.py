@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ... import formats
 from ...errors import StoreError
 from ...wire import Buffer
-from ..account import MemoryFile
 from ..extents import Extents, Marks
+from ..small_files import MemoryFile
 from .sinks import Sink
 
 _NAMES = {formats.VMCORE: "vmcore", formats.KDH: "kdh", formats.EKCD_KEY: "key"}

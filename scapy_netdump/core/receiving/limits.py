@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
+from ..identity import LONGEST_PAUSE
+
 Network: TypeAlias = IPv4Network | IPv6Network
 
 _GIB = 1 << 30
@@ -37,7 +39,7 @@ class Limits:
     clients: int = 64
     heralds: float = 64.0
     allow: tuple[Network, ...] = ()
-    expiry: float = 600.0
+    expiry: float = LONGEST_PAUSE
     herald_expiry: float = 60.0
     linger: float = 30.0
 

@@ -55,9 +55,9 @@ class Restart:
         another dump."""
         far_back = next(self.again.present(0, max(0, self._before.end - in_flight)), None)
         if far_back is not None and _lacking(self._before, self._came):
-            account.doubt = DOUBT
+            account.add_doubt(DOUBT)
         if self._key_came.total and _lacking(self._key_before, self._key_came):
-            account.doubt = DOUBT
+            account.add_doubt(DOUBT)
 
 
 def _lacking(before: Extents, came: Extents) -> bool:

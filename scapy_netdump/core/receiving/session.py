@@ -167,9 +167,9 @@ class Session:
                 data = other.sink.read(formats.VMCORE, start, end)
                 self.sink.write(formats.VMCORE, [data], start)
                 self.account.vmcore.add(start, end)
-        self.account.doubt = DOUBT
+        self.account.add_doubt(DOUBT)
         if other.closing is None:
-            other.account.doubt = DOUBT
+            other.account.add_doubt(DOUBT)
         if self.account.vmcore.total:
             self._stored(now)
 
@@ -311,7 +311,7 @@ class Session:
             late = self._restart is not None and not header_known
             doubtful = late if run.type == formats.KDH else bool(last or self.heralded)
             if doubtful and last <= self._highest_of_data:
-                self.account.doubt = DOUBT
+                self.account.add_doubt(DOUBT)
             if run.type == formats.FINISHED:
                 self._unseen = max(0, last - self._highest - 1)
         elif run.type in (formats.VMCORE, formats.EKCD_KEY):

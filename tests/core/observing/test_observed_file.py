@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scapy_netdump import formats
-from scapy_netdump.core.account import MemoryFile
 from scapy_netdump.core.extents import Extents, Marks
 from scapy_netdump.core.observing import acks as acks_module
 from scapy_netdump.core.observing.acks import AckHistory
 from scapy_netdump.core.observing.disputes import Prefer
 from scapy_netdump.core.observing.messages import Acks, Messages
 from scapy_netdump.core.observing.observed_file import ObservedFile, runs, split
+from scapy_netdump.core.small_files import MemoryFile
 
 LIMIT = 64
 

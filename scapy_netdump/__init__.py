@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .layers import NetdumpAcks as NetdumpAcks
     from .layers import NetdumpHerald as NetdumpHerald
     from .layers import NetdumpMessages as NetdumpMessages
-    from .net.server_sockets import SocketError as SocketError
+    from .net.listening import SocketError as SocketError
     from .net.transport import TransportError as TransportError
     from .recovery.reassembly import reassemble as reassemble
     from .recovery.recoverer import recover as recover

@@ -94,14 +94,11 @@ class Run(NamedTuple):
 def runs(data: memoryview, sizes: Sequence[int]) -> tuple[list[Run], int]:
     """The messages of datagrams that lie end to end in `data` and have these `sizes`.
 
-    They are those that `messages` finds in each when all of it was captured. The number
-    is of datagrams that it calls malformed.
+    A datagram is one message, as for netdumpd: these are exact sizes, and none is a super-frame's.
+    The number is of datagrams that are anything else.
     """
     found: list[Run] = []
     bad = index = start = 0
-    if len(sizes) == 1:  # from a client that waits for each ack, and wants it soon
-        whole = _walk(data, 0, sizes[0], found)
-        return found, int(not whole)
     while index < len(sizes):
         size = sizes[index]
         alike = 1
@@ -114,34 +111,15 @@ def runs(data: memoryview, sizes: Sequence[int]) -> tuple[list[Run], int]:
             start += alike * size
             continue
         for _ in range(alike):
-            bad += not _walk(data, start, start + size, found)
+            message = alone(data[start : start + size])
+            if message is None:
+                bad += 1
+            else:
+                kind, _, offset, length, _, _ = message
+                seqno = data[start + 4 : start + 8].tobytes()
+                found.append(Run(kind, offset, start + HEADER_SIZE, length, 1, seqno))
             start += size
     return found, bad
-
-
-def _walk(data: memoryview, after: int, end: int, found: list[Run]) -> bool:
-    """Find the messages from `after` to `end`; False if there is something else."""
-    mixed = False
-    while after + HEADER_SIZE <= end:
-        kind, _, offset, size, _ = _HEADER.unpack_from(data, after)
-        step = HEADER_SIZE + size
-        if end - after >= _FEWEST * step and not mixed:
-            count = min((end - after) // step, _MOST)
-            alikes = _uniform(data, after, step, count)
-            last = after + count * step
-            if alikes and (last == end or _followed(data, last, end)):
-                found += alikes
-                after = last
-                continue
-            mixed = True
-        if kind not in MESSAGE_TYPES or (
-            after + step != end and not _followed(data, after + step, end)
-        ):
-            break
-        seqno = data[after + 4 : after + 8].tobytes()
-        found.append(Run(kind, offset, after + HEADER_SIZE, size, 1, seqno))
-        after += step
-    return after == end
 
 
 #: As many messages as are decoded at once, and as make that worth while.

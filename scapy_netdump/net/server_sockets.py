@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The sockets of a dump server: one that HERALDs come to, and one for each dump.
+"""What a dump server waits for, and the sockets of single dumps.
 
-Addresses are (text, port); the text of a link-local IPv6 address ends in its zone, ``%2``.
 No error that a socket reports ends anything: ICMP is not authenticated, and what is lost
 the client sends again.
 """
@@ -11,34 +10,20 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
-from ..errors import NetdumpError
 from ..wire import ACK_SIZE
+from .ends import SIZE_ROOM, End, address_of, datagram_sizes, end_of
+from .listening import share
 from .udp import (
     MAX_DATAGRAM,
     MOST,
-    Address,
     ManyReceiver,
     Splitter,
     ask_for_buffer,
     can_receive,
     join_received,
 )
-
-End = tuple[str, int]
-
-_MAX_PORT = 0xFFFF
-
-# ip(7): the module socket does not name it; sys/netinet/in.h has IP_RECVDSTADDR instead.
-_LINUX_IP_PKTINFO = 8
-_BSD_IP_RECVDSTADDR = 7
-_PKTINFO = struct.Struct("@I4s4s")  # interface, local address, destination as in the header
-_PKTINFO6 = struct.Struct("@16sI")  # destination, interface
-_ANCILLARY = socket.CMSG_SPACE(max(_PKTINFO.size, _PKTINFO6.size))
 
 #: Bytes after which other dumps have their turn.
 _AT_ONCE = 1 << 20
@@ -54,10 +39,6 @@ _ALONE, _LOOK = 8, 64
 #: woken takes longer than a client on a local network takes to answer. Each time that this is
 #: in vain it looks less often; each so manieth sleep it tries again.
 _LOOKS, _FEWER, _TRY_AGAIN = 100, 10, 64
-
-
-class SocketError(NetdumpError):
-    """The server cannot listen where it was asked to."""
 
 
 class Poller:
@@ -100,91 +81,10 @@ class Poller:
             self._poll.close()
 
 
-class HeraldSocket:
-    """Where HERALDs come in, and at which of this host's addresses."""
-
-    def __init__(self, address: str, port: int) -> None:
-        """Bind to an address, that of no interface in particular included. SocketError."""
-        if not 0 <= port <= _MAX_PORT:  # getaddrinfo(3) would take it modulo 65536
-            raise SocketError(f"{address}: cannot listen: there is no port {port}")
-        try:
-            family, _, _, _, bound = socket.getaddrinfo(
-                address, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-        except (OSError, UnicodeError) as error:
-            raise SocketError(f"{address}: not an address to listen on: {error}") from None
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            _ask_for_destination(self._socket)
-            self._socket.setblocking(False)
-            self._socket.bind(bound)
-        except OSError as error:
-            self._socket.close()
-            reason = f"{error.strerror}; is another dump server running?"
-            raise SocketError(f"{address} port {port}: cannot listen: {reason}") from None
-        self.end = _end(self._socket.getsockname())
-
-    def fileno(self) -> int:
-        """Its descriptor, to poll."""
-        return self._socket.fileno()
-
-    def receive(self) -> tuple[bytes, End, str] | None:
-        """A datagram, who sent it, and the address it was sent to; None if there is none."""
-        try:
-            data, ancillary, _, sender = self._socket.recvmsg(MAX_DATAGRAM, _ANCILLARY)
-        except OSError:
-            return None
-        local = _destination(ancillary, _end(sender)[0]) or self.end[0]
-        return data, _end(sender), local
-
-    def close(self) -> None:
-        """Give back the port."""
-        self._socket.close()
-
-
-def _ask_for_destination(sock: socket.socket) -> None:
-    """Have each datagram say which address it was sent to."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    elif sys.platform == "linux":
-        sock.setsockopt(socket.IPPROTO_IP, _LINUX_IP_PKTINFO, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, _BSD_IP_RECVDSTADDR, 1)
-
-
-def _destination(ancillary: Sequence[tuple[int, int, bytes]], sender: str) -> str:
-    """The address of this host that a datagram came to; nothing if the system does not say."""
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-            packed, interface = _PKTINFO6.unpack(data[: _PKTINFO6.size])
-            text = socket.inet_ntop(socket.AF_INET6, packed)
-            return f"{text}%{interface}" if "%" in sender else text
-        if level == socket.IPPROTO_IP and kind == _LINUX_IP_PKTINFO and sys.platform == "linux":
-            # not the destination in the header, which a broadcast has as well
-            return socket.inet_ntoa(_PKTINFO.unpack(data[: _PKTINFO.size])[1])
-        if level == socket.IPPROTO_IP and kind == _BSD_IP_RECVDSTADDR:
-            return socket.inet_ntoa(data[:4])
-    return ""
-
-
-class Burst(NamedTuple):
-    """Datagrams of one sender that lie end to end from ``start`` to ``end`` of a buffer;
-    ``sender`` is None where it can only be the one that the socket is connected to."""
-
-    sender: Address | None
-    start: int
-    end: int
-    sizes: list[int]
-
-
 class DataSocket:
-    """The socket of one dump, on a port of its own.
+    """The socket of one dump, connected to its client's port: it hears nobody else.
 
-    ``client`` is where acks go. A socket that is ``connected`` hears that port of the
-    client only; else any port of it, and `receive` says which. What comes from another
-    address is dropped. One `receive` takes what has come, but no more than lets the other
-    dumps have their turn.
+    One `receive` takes what has come, but no more than lets the other dumps have their turn.
     """
 
     #: The most datagrams that one `receive` takes, and a buffer that is large enough to take
@@ -192,13 +92,9 @@ class DataSocket:
     MOST = MOST
     ROOM = MOST * MAX_DATAGRAM
 
-    def __init__(
-        self, local: str, client: End, *, connected: bool, buffer: int, coalescing: bool
-    ) -> None:
-        """OSError if there can be no such socket."""
-        family = socket.AF_INET6 if ":" in local else socket.AF_INET
-        self._client = _address(client)
-        self._connected = connected
+    def __init__(self, local: End, client: End, *, buffer: int, coalescing: bool) -> None:
+        """At a port that may be a `SharedPort`'s. OSError if there can be no such socket."""
+        family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         self._most = self.MOST
         self._alone = 0
         self._expected = 0  # the size of the many that come at a time; 0: not so many do
@@ -206,37 +102,60 @@ class DataSocket:
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
-            self._socket.bind(_address((local, 0)))
-            if connected:
-                self._socket.connect(self._client)
-                self._drop_strangers()
+            share(self._socket)
+            self._socket.bind(address_of(local))
+            self._socket.connect(address_of(client))
+            self._early = self._came_early(client)
             ask_for_buffer(self._socket, buffer)
             self.coalescing = coalescing and join_received(self._socket)
         except OSError:
             self._socket.close()
             raise
         self.client = client
-        self.local = _end(self._socket.getsockname())
+        self.local = end_of(self._socket.getsockname())
         self._splitter = Splitter(self._socket, coalescing)
 
     def fileno(self) -> int:
         """Its descriptor, to poll."""
         return self._socket.fileno()
 
-    def receive(self, buffer: memoryview) -> list[Burst]:
-        """Datagrams that have come, into ``buffer``, as far as it has room for any more."""
+    def receive(self, buffer: memoryview) -> list[int]:
+        """Datagrams that have come, end to end into ``buffer``, as far as it has room for any
+        more: their sizes."""
+        if self._early:
+            data = self._early.pop(0)
+            buffer[: len(data)] = data
+            return [len(data)]
         if self._expected:
-            return self._from_client_at_once(buffer)
-        take = self._from_client if self._connected else self._from_any
-        return take(buffer, self._most)
+            return self._at_once(buffer)
+        sizes: list[int] = []
+        end = calls = 0
+        receive = self._socket.recvmsg_into
+        last = min(len(buffer), _AT_ONCE) - MAX_DATAGRAM
+        for _ in range(self._most):
+            if end > last:
+                break
+            try:
+                size, ancillary, _, _ = receive([buffer[end:]], SIZE_ROOM)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
+            calls += 1
+            sizes += datagram_sizes(size, ancillary) if ancillary else (size,)
+            end += size
+        # Each look for one more costs a call: it is spared where it is in vain.
+        self._alone = self._alone + 1 if calls == 1 else 0
+        self._most = 1 if self._alone >= _ALONE and self._alone % _LOOK else self.MOST
+        if _MANY <= calls == len(sizes) and can_receive and len(buffer) >= self.ROOM:
+            self._expect(sizes)
+        return sizes
 
-    def send(self, acks: bytes, address: Address | None) -> None:
-        """Send acks to ``address``, as `receive` has it; None for the client's."""
-        if address is None and not self._connected:
-            address = self._client
+    def send(self, acks: bytes) -> None:
+        """Send acks to the client."""
         for _ in range(2):  # the first try may only tell of an ICMP error that came before
             try:
-                self._splitter.send(acks, ACK_SIZE, address)
+                self._splitter.send(acks, ACK_SIZE)
                 return
             except OSError:
                 continue
@@ -245,28 +164,7 @@ class DataSocket:
         """Give back the port."""
         self._socket.close()
 
-    def _from_client(self, buffer: memoryview, most: int) -> list[Burst]:
-        sizes: list[int] = []
-        end = 0
-        receive = self._socket.recv_into
-        last = min(len(buffer), _AT_ONCE) - MAX_DATAGRAM
-        for _ in range(most):
-            if end > last:
-                break
-            try:
-                size = receive(buffer[end:])
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
-            sizes.append(size)
-            end += size
-        self._came(len(sizes))
-        if len(sizes) >= _MANY and can_receive and len(buffer) >= self.ROOM:
-            self._expect(sizes)
-        return [Burst(None, 0, end, sizes)] if sizes else []
-
-    def _from_client_at_once(self, buffer: memoryview) -> list[Burst]:
+    def _at_once(self, buffer: memoryview) -> list[int]:
         if self._many is None or self._many.buffer is not buffer:
             self._many = ManyReceiver(self._socket, buffer)
         try:
@@ -275,7 +173,7 @@ class DataSocket:
             self._expected = 0
             return []
         self._expect(sizes)
-        return [Burst(None, 0, sum(sizes), sizes)]
+        return sizes
 
     def _expect(self, sizes: list[int]) -> None:
         """Find out from those that came how the next are best received."""
@@ -283,41 +181,15 @@ class DataSocket:
         alike = sizes.count(size) >= len(sizes) - 1
         self._expected = size if len(sizes) > _FEW and alike and 0 < size <= _LONGEST else 0
 
-    def _from_any(self, buffer: memoryview, most: int) -> list[Burst]:
-        bursts: list[Burst] = []
-        end = 0
-        receive = self._socket.recvfrom_into
-        last = min(len(buffer), _AT_ONCE) - MAX_DATAGRAM
-        for _ in range(most):
-            if end > last:
-                break
-            try:
-                size, sender = receive(buffer[end:])
-            except BlockingIOError:
-                break
-            except OSError:
-                continue
-            if sender[0] != self._client[0] or sender[3:] != self._client[3:]:
-                continue
-            if not bursts or bursts[-1].sender != sender:
-                bursts.append(Burst(sender, end, end, []))
-            end += size
-            bursts[-1].sizes.append(size)
-            bursts[-1] = bursts[-1]._replace(end=end)
-        self._came(sum(len(burst.sizes) for burst in bursts))
-        return bursts
-
-    def _came(self, count: int) -> None:
-        """So many came. Each look for one more costs a call: it is spared where it is in vain."""
-        self._alone = self._alone + 1 if count == 1 else 0
-        one = self._alone >= _ALONE and self._alone % _LOOK
-        self._most = 1 if one else self.MOST
-
-    def _drop_strangers(self) -> None:
-        """Before it was connected, anyone could send to its port."""
+    def _came_early(self, client: End) -> list[bytes]:
+        """Before it was connected anyone could send to its port: what was the client's."""
+        found = []
         with contextlib.suppress(OSError):
             while True:
-                self._socket.recv(1)
+                data, sender = self._socket.recvfrom(MAX_DATAGRAM)
+                if end_of(sender) == client:
+                    found.append(data)
+        return found
 
 
 def probe(buffer: int, coalescing: bool) -> tuple[int, bool]:
@@ -334,20 +206,3 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
-
-
-def _address(end: End) -> Address:
-    text, port = end
-    if ":" not in text:
-        return text, port
-    host, _, zone = text.partition("%")
-    if zone and not zone.isdecimal():
-        zone = str(socket.if_nametoindex(zone))
-    return host, port, 0, int(zone or 0)
-
-
-def _end(sockaddr: Sequence[object]) -> End:
-    """An address of the system's as text and port."""
-    host, port = str(sockaddr[0]).partition("%")[0], int(str(sockaddr[1]))
-    zone = int(str(sockaddr[3])) if len(sockaddr) > 3 else 0
-    return (f"{host}%{zone}" if zone else host), port

@@ -15,13 +15,14 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from ..wire import Buffer
 
 # include/uapi/linux/udp.h and include/uapi/asm-generic/socket.h
-_SOL_UDP = 17
+SOL_UDP = 17
 _UDP_SEGMENT = 103
-_UDP_GRO = 104
+UDP_GRO = 104
 _SO_RCVBUFFORCE = 33
 
 #: What one send takes: UDP_MAX_SEGMENTS datagrams, and no more than an IPv4 datagram's size.
@@ -55,7 +56,7 @@ def join_received(sock: socket.socket) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
     except OSError:
         return False
     return True
@@ -77,6 +78,15 @@ def ask_for_buffer(sock: socket.socket, size: int) -> int:
         except OSError:
             size //= 2
     return sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+
+def split_sizes(size: int, each: int) -> list[int]:
+    """The sizes of the datagrams in ``size`` bytes that were joined at ``each``, of which the last
+    one may be shorter; 0 if none were."""
+    if not 0 < each < size:
+        return [size]
+    whole, rest = divmod(size, each)
+    return [each] * whole + ([rest] if rest else [])
 
 
 class Splitter:
@@ -117,7 +127,7 @@ class Splitter:
 
     def _split_at(self, size: int) -> None:
         if size != self._size:
-            self._socket.setsockopt(_SOL_UDP, _UDP_SEGMENT, size)
+            self._socket.setsockopt(SOL_UDP, _UDP_SEGMENT, size)
             self._size = size
 
     def _give_up_splitting(self) -> None:
@@ -163,6 +173,18 @@ class _Message(ctypes.Structure):
     )
 
 
+class _Control(ctypes.Structure):
+    """struct cmsghdr and the int behind it, cmsg(3): what udp(7) says of datagrams it joined."""
+
+    _fields_ = (
+        ("length", ctypes.c_size_t),
+        ("level", ctypes.c_int),
+        ("type", ctypes.c_int),
+        ("value", ctypes.c_int),
+        ("rest", ctypes.c_int),
+    )
+
+
 class _Datagram(ctypes.Structure):
     """struct mmsghdr, recvmmsg(2)."""
 
@@ -205,11 +227,33 @@ class _Slots:
         for datagram, parts in zip(self._datagrams, each, strict=True):
             datagram.message.pieces, datagram.message.piece_count = place, len(parts)
             place += len(parts) * ctypes.sizeof(_Piece)
+        self._controls: Any = ()
         self.address = ctypes.addressof(self._datagrams)
         step = ctypes.sizeof(_Datagram) // 4
         self.came = (
             memoryview(self._datagrams).cast("B").cast("I")[_Datagram.came.offset // 4 :: step]
         )
+
+    def ask_for_sizes(self) -> None:
+        """Have the system say what it joined; to be called before each time that it receives."""
+        if not self._controls:
+            self._controls = (_Control * len(self._datagrams))()
+            for datagram, control in zip(self._datagrams, self._controls, strict=True):
+                datagram.message.control = ctypes.addressof(control)
+            words = memoryview(self._datagrams).cast("B").cast("P")
+            size = ctypes.sizeof(ctypes.c_size_t)
+            first = (_Datagram.message.offset + _Message.control_size.offset) // size
+            self._control_sizes = words[first :: ctypes.sizeof(_Datagram) // size]
+            room = [ctypes.sizeof(_Control)] * len(self._datagrams)
+            self._room = memoryview((ctypes.c_size_t * len(room))(*room)).cast("B").cast("P")
+        self._control_sizes[:] = self._room
+
+    def joined_at(self, place: int) -> int:
+        """The size of the datagrams that were joined to the one received; 0 for none."""
+        control = self._controls[place]
+        told = self._control_sizes[place] >= _Control.value.offset + _Control.value.size
+        ours = (control.level, control.type) == (SOL_UDP, UDP_GRO)
+        return int(control.value) if told and ours else 0
 
 
 class ManyReceiver:
@@ -235,11 +279,16 @@ class ManyReceiver:
             self._expect(size)
         assert _recvmmsg is not None
         slots = self._slots
+        slots.ask_for_sizes()
         count = _checked(_recvmmsg(self._descriptor, slots.address, MOST, 0, None))
         sizes = slots.came[:count].tolist()
-        if sizes.count(size) < count - (sizes[-1] < size):
-            self._close_up(sizes)
-        return sizes
+        if sizes.count(size) == count - (sizes[-1] < size):
+            return sizes
+        self._close_up(sizes)
+        exact: list[int] = []
+        for place, length in enumerate(sizes):
+            exact += split_sizes(length, slots.joined_at(place))
+        return exact
 
     def _expect(self, size: int) -> None:
         here = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer))

@@ -21,14 +21,16 @@ from scapy.sendrecv import AsyncSniffer
 from ..core.receiving.events import Ended, Event, Refused, WriteFailed
 from ..core.receiving.limits import Limits
 from ..core.receiving.receiver import Receiver
-from ..core.receiving.session import Session
 from ..formats import ACK_PORT, HERALD_PORT
 from ..layers import Netdump, NetdumpAck
-from ..net.server_sockets import End
+from ..net.ends import End
 from ..store.live_dumps import LiveDumps
 from ..text import printable
 from .server_socket import DumpServerSocket, FrameServerSocket, UdpServerSocket
 from .session import datagram_of, udp_and_ip
+
+#: Data ports, which clients share.
+_SLOTS = 16
 
 
 class Netdump_am(AnsweringMachine[Packet]):
@@ -67,8 +69,9 @@ class Netdump_am(AnsweringMachine[Packet]):
             self.dumps.close()
             raise
         self.socket.idle = self._look_at_clock
-        self.receiver = Receiver(self.dumps, self.limits, by_port=self.ack_port is None)
-        self.sessions: dict[int, Session] = {}  # by the server's port
+        by_port = self.ack_port is None
+        self.receiver = Receiver(self.dumps, self.limits, by_port=by_port, slots=_SLOTS)
+        self.slots: dict[int, int] = {}  # by the server's port
         self.optsniff["opened_socket"] = self.socket
 
     def _listen(self) -> DumpServerSocket:
@@ -116,28 +119,23 @@ class Netdump_am(AnsweringMachine[Packet]):
         now = time.monotonic()
         udp, ip = req[UDP], req[UDP].underlayer
         data = datagram_of(udp)
-        session = self.sessions.get(udp.dport)
-        if session is not None:
-            return udp.dport if session.receive(data, now) else None
-        if udp.dport != self.socket.end[1]:
-            return None  # to a dump that is over
-        answer = self.receiver.herald((ip.src, udp.sport), ip.dst, data, now)
-        if answer is None:
-            return None
-        session, _ = answer
-        try:
-            return self._port_of(session)
-        except OSError as error:
-            self.receiver.abandon(session, f"no socket for it: {error.strerror}", now)
-            return None
+        peer, slot = (ip.src, udp.sport), self.slots.get(udp.dport)
+        if slot is not None:
+            session = self.receiver.session(peer, ip.dst, slot, now)
+            acks = self.receiver.receive(session, data, now) if session is not None else b""
+            return udp.dport if acks else None
+        answer = self.receiver.herald(peer, ip.dst, data, now)
+        return None if answer is None else self._port_of(answer[0])
 
-    def _port_of(self, session: Session) -> int:
-        for port, known in self.sessions.items():
-            if known is session:
+    def _port_of(self, slot: int) -> int | None:
+        for port, known in self.slots.items():
+            if known == slot:
                 return port
-        ack_port = session.client_port if self.ack_port is None else self.ack_port
-        port = self.socket.open_port(session, (session.client, ack_port))
-        self.sessions[port] = session
+        try:
+            port = self.socket.open_port()
+        except OSError:
+            return None
+        self.slots[port] = slot
         return port
 
     def reply(self, pkt: Packet, *args: Any, **options: Any) -> None:
@@ -153,12 +151,8 @@ class Netdump_am(AnsweringMachine[Packet]):
 
     def _settle(self) -> None:
         """Do what the receiver says is to be done."""
-        events, closings, moved, gone = self.receiver.take()
-        successors = dict(moved)
-        self.sessions = {port: successors.get(old, old) for port, old in self.sessions.items()}
-        for port in [p for p, session in self.sessions.items() if session in gone]:
-            del self.sessions[port]
-            self.socket.close_port(port)
+        events, closings, _, _ = self.receiver.take()
+        self.receiver.filing -= len(closings)
         for event in [*events, *(closing.run(time.monotonic()) for closing in closings)]:
             self.print_event(event)
             if self.on_event is not None:

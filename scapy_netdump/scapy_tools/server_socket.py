@@ -23,14 +23,14 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
-from ..core.receiving.session import Session
 from ..errors import NetdumpError
 from ..layers.messages import datagram_class
-from ..net.server_sockets import DataSocket, End, HeraldSocket
+from ..net.ends import End
+from ..net.listening import HeraldSocket, SharedPort
 from ..net.udp import MAX_DATAGRAM
 from .session import take_apart, udp_and_ip
 
-_RECEIVE_BUFFER = 4 << 20
+_MOST_ZONES = 64
 _LONGEST_WAIT = 0.5  # seconds, after which somebody looks at the clock
 _EPHEMERAL = range(49152, 65536)  # RFC 6335
 
@@ -38,8 +38,7 @@ _EPHEMERAL = range(49152, 65536)  # RFC 6335
 class DumpServerSocket(SuperSocket):
     """Receives messages, each with IP() and UDP() that tell who sent it to which port.
 
-    What is sent leaves from the port that its UDP layer names, to the client that this port
-    was opened for. ``idle`` is called now and then while somebody waits for messages;
+    What is sent leaves from the port that its UDP layer names. ``idle`` is called now and then while somebody waits for messages;
     ``end`` is the address and port that HERALDs come to.
     """
 
@@ -51,12 +50,8 @@ class DumpServerSocket(SuperSocket):
         self._received: deque[Packet] = deque()
 
     @abstractmethod
-    def open_port(self, session: Session, client: End) -> int:
-        """A port for a dump, from which acks go to ``client``. OSError if there can be none."""
-
-    @abstractmethod
-    def close_port(self, port: int) -> None:
-        """Give back what `open_port` opened."""
+    def open_port(self) -> int:
+        """A port for data. OSError if there can be none."""
 
     @abstractmethod
     def descriptors(self) -> list[int]:
@@ -93,7 +88,7 @@ class DumpServerSocket(SuperSocket):
 
 
 class UdpServerSocket(DumpServerSocket):
-    """UDP sockets of the system: one for HERALDs, and one for each dump."""
+    """UDP sockets of the system: one for HERALDs, and one for each data port."""
 
     desc = "receive netdump messages over UDP and send acks"
 
@@ -102,57 +97,57 @@ class UdpServerSocket(DumpServerSocket):
         self._heralds = HeraldSocket(address, port)
         self.closed = False
         self.end = self._heralds.end
-        self._dumps: dict[int, DataSocket] = {}
-        self._buffer = memoryview(bytearray(2 * MAX_DATAGRAM))
+        self._ports: dict[int, SharedPort] = {}
+        self._zones: dict[str, str] = {}
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM))
 
-    def open_port(self, session: Session, client: End) -> int:
-        own = client == (session.client, session.client_port)
-        opened = DataSocket(
-            session.server, client, connected=own, buffer=_RECEIVE_BUFFER, coalescing=False
-        )
-        port = opened.local[1]
-        self._dumps[port] = opened
-        return port
-
-    def close_port(self, port: int) -> None:
-        self._dumps.pop(port).close()
+    def open_port(self) -> int:
+        opened = SharedPort(self.end[0], coalescing=False)
+        self._ports[opened.port] = opened
+        return opened.port
 
     def close(self) -> None:
         if self.closed:
             return
         self.closed = True
         self._heralds.close()
-        while self._dumps:
-            self.close_port(next(iter(self._dumps)))
+        while self._ports:
+            self._ports.popitem()[1].close()
 
     def fileno(self) -> int:
         """Of the socket that HERALDs come to."""
         return self._heralds.fileno()
 
     def descriptors(self) -> list[int]:
-        return [self.fileno(), *(opened.fileno() for opened in self._dumps.values())]
+        return [self.fileno(), *(opened.fileno() for opened in self._ports.values())]
 
     def send(self, x: Packet, **_: Any) -> int:
-        """Send what is above UDP; returns its size, or 0 if no dump has the port it is from."""
-        opened = self._dumps.get(x[UDP].sport)
+        """Send what is above UDP; returns its size, or 0 if it is from no port of this."""
+        opened = self._ports.get(x[UDP].sport)
         if opened is None:
             return 0
-        data = bytes(x[UDP].payload)
-        opened.send(data, None)
+        ip, data = x[UDP].underlayer, bytes(x[UDP].payload)
+        here, there = (f"{address}{self._zones.get(address, '')}" for address in (ip.src, ip.dst))
+        opened.put(data, here, (there, x[UDP].dport))
         return len(data)
 
     def _receive(self) -> None:
         if (herald := self._heralds.receive()) is not None:
             data, sender, local = herald
-            self._received.append(_packet(sender, (local, self.end[1]), data))
-        for opened in self._dumps.values():
-            for burst in opened.receive(self._buffer):
-                client = burst.sender or opened.client
-                start = burst.start
-                for size in burst.sizes:
-                    data = bytes(self._buffer[start : start + size])
-                    self._received.append(_packet((client[0], client[1]), opened.local, data))
-                    start += size
+            self._take(sender, (local, self.end[1]), data)
+        for port, opened in self._ports.items():
+            if (arrival := opened.receive(self._buffer)) is not None:
+                sender, local, end, _ = arrival
+                self._take(sender, (local, port), bytes(self._buffer[:end]))
+
+    def _take(self, source: End, destination: End, data: bytes) -> None:
+        """A datagram that the system has unpacked, packed again."""
+        for address, _ in (source, destination):  # IPv6() has no room for a zone
+            plain, percent, zone = address.partition("%")
+            if zone:
+                self._zones = dict(list(self._zones.items())[-_MOST_ZONES:])
+                self._zones[plain] = percent + zone
+        self._received.append(_packet(source, destination, data))
 
 
 class FrameServerSocket(DumpServerSocket):
@@ -176,17 +171,13 @@ class FrameServerSocket(DumpServerSocket):
             ) from None
         self.closed = False
         self.end = address or get_if_addr(interface), port
-        self._clients: dict[int, Ether] = {}  # what acks from a port begin with
+        self._ports: set[int] = set()
         self._last = Ether()
 
-    def open_port(self, session: Session, client: End) -> int:
-        """As said above; the client is the one whose message was received last."""
-        port = random.choice([port for port in _EPHEMERAL if port not in self._clients])
-        self._clients[port] = Ether(src=self._last.dst, dst=self._last.src)
+    def open_port(self) -> int:
+        port = random.choice([port for port in _EPHEMERAL if port not in self._ports])
+        self._ports.add(port)
         return port
-
-    def close_port(self, port: int) -> None:
-        del self._clients[port]
 
     def close(self) -> None:
         if not self.closed:
@@ -200,9 +191,11 @@ class FrameServerSocket(DumpServerSocket):
         return [self.fileno()]
 
     def send(self, x: Packet, **_: Any) -> int:
-        """Send IP()/UDP()/... in a frame; returns its size, or 0 if no dump has its port."""
-        ether = self._clients.get(x[UDP].sport)
-        return 0 if ether is None else int(self._frames.send(ether / x))
+        """Send IP()/UDP()/... in a frame, to whose message was received last; returns its size,
+        or 0 if it is from no port of this."""
+        if x[UDP].sport not in self._ports:
+            return 0
+        return int(self._frames.send(Ether(src=self._last.dst, dst=self._last.src) / x))
 
     def recv(self, x: int = MTU, **_: Any) -> Packet | None:
         message = super().recv(x)
@@ -217,7 +210,7 @@ class FrameServerSocket(DumpServerSocket):
         carriers = udp_and_ip(frame)
         if carriers is None or carriers[1].dst != self.end[0]:
             return
-        if carriers[0].dport in {self.end[1], *self._clients}:
+        if carriers[0].dport in {self.end[1], *self._ports}:
             self._received += take_apart(frame)
 
 

@@ -8,6 +8,7 @@ with ServerLoop(LiveDumps(directory), on_event=print) as loop:
 from __future__ import annotations
 
 import mmap
+import resource
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,16 +22,26 @@ from ..core.receiving.receiver import Receiver
 from ..core.receiving.session import Session
 from ..core.receiving.sinks import Sinks
 from ..formats import ACK_PORT, HERALD_PORT
-from ..net.server_sockets import DataSocket, End, HeraldSocket, SocketError, has_ipv6, probe
+from ..net.ends import End
+from ..net.listening import HeraldSocket, SharedPort, SocketError
+from ..net.server_sockets import DataSocket, has_ipv6, probe
 from ..wire import ACK_SIZE, Buffer
 from .names import Lookups
+from .outside import OutsideSinks
 from .polling import Polling
+from .relay import Relay
 
-#: HERALDs that are taken before other sockets have their turn.
-_HERALDS_AT_ONCE = 16
+#: HERALDs, or datagrams at a port that clients share, that are taken before other sockets have
+#: their turn.
+_AT_ONCE = 32
 
-#: Sockets that a dump has at most; more than one is rare.
-_MOST_SOCKETS = 4
+#: Data ports that clients share, at each address that HERALDs come to. The more there are, the
+#: harder one is to guess.
+_SLOTS = 64
+
+#: Descriptors that a dump has at most: its socket, directory, lock, four files, and one that
+#: takes the place of another. So many are left for the rest of the program.
+_DESCRIPTORS_OF_DUMP, _OTHER_DESCRIPTORS = 8, 64
 
 #: How often a free port is looked for that no address of several has in use.
 _PORT_TRIES = 8
@@ -42,12 +53,20 @@ _FILERS = 4
 _LONGEST_SLEEP = 60.0
 
 
+class _Listener(NamedTuple):
+    """Where HERALDs come to at an address, and the data ports that their acks come from."""
+
+    heralds: HeraldSocket
+    ports: list[SharedPort]
+
+
 class _Herald(NamedTuple):
     """A datagram that came to the HERALD port of an address of this host."""
 
     data: bytes
     peer: End
     local: str
+    listener: _Listener
 
 
 class Tap(Protocol):
@@ -74,7 +93,7 @@ class ServeOptions:
     ``progress``: seconds between Progress events of a dump; 0 for none. ``resolve`` is called
     in another thread with a client's address before its first HERALD is taken, which waits for
     it for at most ``resolve_timeout`` seconds: for reverse DNS, the result of which it keeps
-    itself.
+    itself. ``note_heralds``: a HERALD after which nothing comes leaves an info file.
     """
 
     ack_port: int | None = ACK_PORT
@@ -84,6 +103,7 @@ class ServeOptions:
     progress: float = 0.0
     resolve: Callable[[str], object] | None = None
     resolve_timeout: float = 3.0
+    note_heralds: bool = False
 
 
 class ServerLoop:
@@ -102,25 +122,34 @@ class ServerLoop:
     ) -> None:
         """``addresses`` to listen on: none for all of the host's, IPv4 and IPv6. ``port`` is
         where HERALDs come to, 0 for any that is free at each of them. ``on_event`` is called in
-        the thread that runs the loop, and must not wait; so is ``on_tick``, every ``progress``
-        seconds as long as the loop is not stuck."""
+        the thread that runs the loop (one at a time, and not always the same), and must not
+        wait; so is ``on_tick``, every ``progress`` seconds as long as the loop is not stuck."""
         self._addresses = addresses
         self._port = port
         self._options = options = options or ServeOptions()
         self._tell = on_event or (lambda event: None)
         self._tick = on_tick or (lambda: None)
         self._tap = tap
-        self._receiver = Receiver(sinks, options.limits, by_port=options.ack_port is None)
-        self._buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
-        self._heralds: list[HeraldSocket] = []
-        self._data: dict[Session, dict[tuple[str, bool], DataSocket]] = {}
+        self._relay = Relay(self._turn, self._new_buffer)
+        self._slots, most = _places()
+        self._receiver = Receiver(
+            OutsideSinks(sinks, self._relay),
+            options.limits,
+            by_port=options.ack_port is None,
+            slots=self._slots,
+            most=most,
+            note_heralds=options.note_heralds,
+        )
+        self._new_buffer()
+        self._listeners: list[_Listener] = []
+        self._data: dict[Session, list[DataSocket]] = {}
+        self._held_up: list[tuple[Session, DataSocket]] = []
         self._filers = ThreadPoolExecutor(_FILERS, "netdump-filer")
         self._filing: list[Future[Ended]] = []
-        self._polling = Polling(self._on_alarm, self._on_wake)
+        self._polling = Polling(self._on_alarm, self._on_wake, self._relay)
         self._lookups: Lookups[_Herald] | None = None
         if options.resolve is not None:
             self._lookups = Lookups(options.resolve, options.resolve_timeout, self._polling.wake)
-        self._stopping = False
         self._next_progress = 0.0
 
     def __enter__(self) -> ServerLoop:
@@ -133,15 +162,16 @@ class ServerLoop:
     @property
     def addresses(self) -> list[End]:
         """Where it listens: (address, port), after `start`."""
-        return [herald.end for herald in self._heralds]
+        return [listener.heralds.end for listener in self._listeners]
 
     def start(self) -> None:
         """Open the sockets (after which no privilege is needed). NetdumpError if that fails."""
-        if self._heralds:
+        if self._listeners:
             return
         everywhere = ("0.0.0.0", "::") if has_ipv6() else ("0.0.0.0",)
         try:
-            self._heralds = _listening(self._addresses or everywhere, self._port)
+            sockets = _listening(self._addresses or everywhere, self._port)
+            self._listeners = [_Listener(heralds, []) for heralds in sockets]
         except BaseException:
             self.close()
             raise
@@ -150,29 +180,50 @@ class ServerLoop:
         """Serve until `stop`, once; returns when all dumps are ended, filed and told of."""
         self.start()
         try:
-            for herald_socket in self._heralds:
-                self._polling.watch(herald_socket, partial(self._on_heralds, herald_socket))
+            for listener in self._listeners:
+                self._open_ports(listener)
+                self._polling.watch(listener.heralds, partial(self._on_heralds, listener))
             self._tell_listening()
-            while not self._stopping:
-                self._polling.turn()
+            self._relay.run()
         finally:
             self._end()
         self._tell(Stopped(time.monotonic()))
 
     def stop(self) -> None:
         """Make `run` return. May be called from a signal handler or another thread, twice too."""
-        self._stopping = True
+        self._relay.finish()
         self._polling.wake()
 
     def close(self) -> None:
         """Close the sockets. To be called unless `run` was, which does so."""
-        for herald_socket in self._heralds:
-            herald_socket.close()
+        for listener in self._listeners:
+            listener.heralds.close()
+            for port in listener.ports:
+                port.close()
         for sockets in self._data.values():
-            for data_socket in sockets.values():
+            for data_socket in sockets:
                 data_socket.close()
         self._data.clear()
         self._polling.close()
+
+    def _open_ports(self, listener: _Listener) -> None:
+        """Open the ports that clients share; by the user that the server is by now, as no other
+        could let single dumps go on at the same port."""
+        address = listener.heralds.end[0]
+        for slot in range(self._slots):
+            try:
+                port = SharedPort(address, self._options.coalescing)
+            except OSError as error:
+                raise SocketError(f"{address}: no port for data: {error.strerror}") from None
+            listener.ports.append(port)
+            self._polling.watch(port, partial(self._on_shared, listener, slot))
+
+    def _turn(self) -> None:
+        self._polling.turn()
+
+    def _new_buffer(self) -> None:
+        """Another buffer to receive into: a thread that is held up still writes from the last."""
+        self._buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
 
     # What there is to do, and when
 
@@ -199,35 +250,85 @@ class ServerLoop:
         self._tell_filed()
         self._answer_resolved(now)
 
-    def _on_heralds(self, herald_socket: HeraldSocket, now: float) -> None:
-        for _ in range(_HERALDS_AT_ONCE):
-            received = herald_socket.receive()
+    def _on_heralds(self, listener: _Listener, now: float) -> None:
+        for _ in range(_AT_ONCE):
+            received = listener.heralds.receive()
             if received is None:
                 return
             data, peer, local = received
             if self._tap is not None:
-                self._tap.datagrams(peer, (local, herald_socket.end[1]), data, (len(data),))
-            herald = _Herald(data, peer, local)
+                end = local, listener.heralds.end[1]
+                self._tap.datagrams(peer, end, data, (len(data),))
+            herald = _Herald(data, peer, local, listener)
             if not self._has_to_wait(herald, now):
                 self._answer(herald, now)
 
-    def _on_data(self, session: Session, data_socket: DataSocket, now: float) -> None:
-        buffer = self._buffer
-        for sender, start, end, sizes in data_socket.receive(buffer):
-            acks = session.receive(buffer[start:end], now, sizes)
+    def _on_shared(self, listener: _Listener, slot: int, now: float) -> None:
+        """Take what came to a port that clients share: the first data of dumps, mostly."""
+        buffer, port = self._buffer, listener.ports[slot]
+        for _ in range(_AT_ONCE):
+            arrival = port.receive(buffer)
+            if arrival is None:
+                break
+            peer, local, end, sizes = arrival
+            session = self._receiver.session(peer, local, slot, now)
+            if session is None:
+                continue
+            self._relay.watch(True)
+            acks = self._receiver.receive(session, buffer[:end], now, sizes)
+            to = peer[0], self._options.ack_port or peer[1]
             if acks:
-                data_socket.send(acks, sender if self._options.ack_port is None else None)
-            if self._tap is not None:
-                source = data_socket.client if sender is None else (session.client, sender[1])
-                self._tap.datagrams(source, data_socket.local, buffer[start:end], sizes)
-                self._tap_acks(data_socket, source, acks)
+                port.send(acks, local, to)
+            self._show(peer, (local, port.port), to, buffer[:end], sizes, acks)
+            if acks and peer == to and session not in self._data and session.successor is None:
+                self._connect(session, (local, port.port), peer, now)
         self._settle(now)
 
-    def _tap_acks(self, data_socket: DataSocket, sender: End, acks: bytes) -> None:
+    def _connect(self, session: Session, local: End, client: End, now: float) -> None:
+        """Have a dump that began go on on a socket of its own, if there can be one."""
+        options = self._options
+        try:
+            data_socket = DataSocket(
+                local, client, buffer=options.receive_buffer, coalescing=options.coalescing
+            )
+        except OSError:
+            return
+        self._data[session] = [data_socket]
+        self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
+        self._on_data(session, data_socket, now)
+
+    def _on_data(self, session: Session, data_socket: DataSocket, now: float) -> None:
+        if session.busy:  # in another thread, which the disk holds up
+            self._polling.unwatch(data_socket)
+            self._held_up.append((session, data_socket))
+            return
+        buffer = self._buffer
+        sizes = data_socket.receive(buffer)
+        if sizes:
+            data = buffer[: sum(sizes)]
+            acks = session.receive(data, now, sizes)
+            if acks:
+                data_socket.send(acks)
+            self._show(data_socket.client, data_socket.local, data_socket.client, data, sizes, acks)
+        if self._held_up:
+            self._go_on()
+        self._settle(now)
+
+    def _go_on(self) -> None:
+        """Watch the sockets of dumps again that are no longer held up."""
+        waiting, self._held_up = self._held_up, []
+        for session, data_socket in waiting:
+            if session.busy:
+                self._held_up.append((session, data_socket))
+            elif data_socket in self._data.get(session, ()):
+                self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
+
+    def _show(
+        self, client: End, local: End, to: End, data: Buffer, sizes: Sequence[int], acks: bytes
+    ) -> None:
         if self._tap is not None:
-            to = data_socket.client if self._options.ack_port is not None else sender
-            sizes = (ACK_SIZE,) * (len(acks) // ACK_SIZE)
-            self._tap.datagrams(data_socket.local, to, acks, sizes)
+            self._tap.datagrams(client, local, data, sizes)
+            self._tap.datagrams(local, to, acks, (ACK_SIZE,) * (len(acks) // ACK_SIZE))
 
     # HERALDs
 
@@ -251,50 +352,24 @@ class ServerLoop:
 
     def _answer(self, herald: _Herald, now: float) -> None:
         self._take_waiting(herald, now)
-        answer = self._receiver.herald(herald.peer, herald.local, herald.data, now)
+        data, peer, local, listener = herald
+        answer = self._receiver.herald(peer, local, data, now)
         if answer is not None:
-            session, ack = answer
-            data_socket = self._socket_for(session, herald, now)
-            if data_socket is not None:
-                data_socket.send(ack, None)
-                self._tap_acks(data_socket, herald.peer, ack)
+            slot, ack = answer
+            port, to = listener.ports[slot], (peer[0], self._options.ack_port or peer[1])
+            port.send(ack, local, to)
+            if self._tap is not None:
+                self._tap.datagrams((local, port.port), to, ack, (ACK_SIZE,))
         self._settle(now)
 
     def _take_waiting(self, herald: _Herald, now: float) -> None:
-        """Take what waits on the sockets that earlier HERALDs of this client led to: it was sent
-        before this one."""
+        """Take what waits where earlier HERALDs of this client led to: it was sent before this
+        one."""
+        for slot in self._receiver.slots_of(herald.peer):
+            self._on_shared(herald.listener, slot, now)
         for session in self._receiver.sessions_of(herald.peer):
-            for data_socket in list(self._data.get(session, {}).values()):
+            for data_socket in list(self._data.get(session, ())):
                 self._on_data(session, data_socket, now)
-
-    def _socket_for(self, session: Session, herald: _Herald, now: float) -> DataSocket | None:
-        """The socket that answers a HERALD, and that the rest of the dump comes to.
-
-        A dump has more than one only if its HERALD is repeated in another way, perhaps by
-        someone else, before data comes.
-        """
-        options = self._options
-        address, port = session.client, options.ack_port
-        connected = herald.peer[1] == port
-        sockets = self._data.setdefault(session, {})
-        way = herald.local, connected
-        if way in sockets or len(sockets) >= _MOST_SOCKETS:
-            return sockets.get(way)
-        try:
-            data_socket = DataSocket(
-                herald.local,
-                (address, session.client_port if port is None else port),
-                connected=connected,
-                buffer=options.receive_buffer,
-                coalescing=options.coalescing,
-            )
-        except OSError as error:
-            if not sockets:
-                self._receiver.abandon(session, f"no socket for it: {error.strerror}", now)
-            return None
-        sockets[way] = data_socket
-        self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
-        return data_socket
 
     # What comes of it
 
@@ -308,18 +383,15 @@ class ServerLoop:
             self._filing.append(filing)
             filing.add_done_callback(lambda _: self._polling.wake())
         for old, session in moved:
-            sockets = self._data.setdefault(session, {})
-            for (local, connected), data_socket in self._data.pop(old, {}).items():
-                sockets[f"{local} of dump {old.number}", connected] = data_socket
+            sockets = self._data.pop(old, [])
+            self._data.setdefault(session, []).extend(sockets)
+            for data_socket in sockets:
                 self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
-            while len(sockets) > _MOST_SOCKETS:  # the latest ones are those that its client knows
-                dropped = sockets.pop(next(iter(sockets)))
-                self._polling.unwatch(dropped)
-                dropped.close()
         for session in gone:
-            for data_socket in self._data.pop(session, {}).values():
+            for data_socket in self._data.pop(session, ()):
                 self._polling.unwatch(data_socket)
                 data_socket.close()
+        self._relay.watch(any(True for _ in self._receiver.sessions()))
         for event in events:
             self._tell(event)
         self._set_alarm(now)
@@ -329,6 +401,7 @@ class ServerLoop:
         done = [filing for filing in self._filing if filing.done()]
         for filing in done:
             self._filing.remove(filing)
+            self._receiver.filing -= 1
             self._tell(filing.result())
 
     def _tell_listening(self) -> None:
@@ -337,7 +410,11 @@ class ServerLoop:
             self._tell(Listening(time.monotonic(), address, port, granted, joins))
 
     def _end(self) -> None:
-        """End all dumps, wait until they are filed, and close everything."""
+        """Give back the port, end all dumps, wait until they are filed, and close everything."""
+        for listener in self._listeners:
+            self._polling.unwatch(listener.heralds)
+            listener.heralds.close()
+        self._relay.join()
         now = time.monotonic()
         self._receiver.stop(now)
         try:
@@ -346,6 +423,17 @@ class ServerLoop:
             self._filers.shutdown()
             self.close()
         self._tell_filed()
+
+
+def _places() -> tuple[int, int]:
+    """How many data ports to share at each address, and how many dumps may have descriptors at
+    once, those that linger or are being filed included."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        limit = 1 << 20
+    slots = max(1, min(_SLOTS, limit // 16))
+    left = limit - 2 * slots - _OTHER_DESCRIPTORS
+    return slots, max(1, left // _DESCRIPTORS_OF_DUMP)
 
 
 def _listening(addresses: Sequence[str], port: int, tries: int = _PORT_TRIES) -> list[HeraldSocket]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from ..net.server_sockets import Poller
+from .relay import Relay
 
 #: Called with the time, in seconds by the monotonic clock.
 Call: TypeAlias = Callable[[float], None]
@@ -26,10 +27,12 @@ class Polling:
     """Calls back when a socket has something to read, when a time has come, when it is woken.
 
     ``alarm`` is that time, by the monotonic clock; who is called then sets the next one. All is
-    called in the thread that calls `turn`; only `wake` may be called from elsewhere.
+    called in the thread that calls `turn`, which waits outside the ``relay``'s lock; only `wake`
+    may be called from elsewhere.
     """
 
-    def __init__(self, on_alarm: Call, on_wake: Call) -> None:
+    def __init__(self, on_alarm: Call, on_wake: Call, relay: Relay) -> None:
+        self._relay = relay
         self.alarm = 0.0
         self._now = 0.0
         self._on_alarm = on_alarm
@@ -41,7 +44,8 @@ class Polling:
 
     def turn(self) -> None:
         """Wait for something to happen, and call whom it concerns."""
-        ready = self._poller.wait(max(0.0, self.alarm - self._now))
+        timeout = max(0.0, self.alarm - self._now)
+        ready = self._relay.resting(self._poller.wait, timeout)
         now = self._now = time.monotonic()
         for descriptor, _ in ready:
             call = self._calls.get(descriptor)
@@ -57,9 +61,9 @@ class Polling:
         self._calls[sock.fileno()] = call
 
     def unwatch(self, sock: Watchable) -> None:
-        """Watch the socket no more; to be called before it is closed."""
-        del self._calls[sock.fileno()]
-        self._poller.remove(sock.fileno())
+        """Watch the socket no more, if it is watched; to be called before it is closed."""
+        if self._calls.pop(sock.fileno(), None) is not None:
+            self._poller.remove(sock.fileno())
 
     def wake(self) -> None:
         """Have ``on_wake`` called soon. Any thread and a signal handler may call this."""

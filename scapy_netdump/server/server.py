@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.receiving.events import Ended, Event
 from ..errors import NetdumpError, UsageError, WaitTimeoutError
 from ..formats import HERALD_PORT
-from ..net.server_sockets import End
+from ..net.ends import End
 from ..store.hosts import address_bytes, address_text
 from ..store.live_dumps import LiveDumps
 from .loop import ServeOptions, ServerLoop

@@ -15,13 +15,14 @@ from ..extents import Range
 
 #: Why a dump ended; the handler's first argument. ``success``: its verdict is that it is complete.
 #: ``incomplete``: FINISHED, but bytes are missing. ``contradicted``: what came of it cannot all be
-#: true, however it ended.
+#: true, however it ended. ``limit``: the server did not take all that came, because of a limit.
 SUCCESS = "success"
 INCOMPLETE = "incomplete"
 CONTRADICTED = "contradicted"
 TIMEOUT = "timeout"
 ERROR = "error"
 INTERRUPTED = "interrupted"
+LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,19 @@ class Refused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Heralded(Event):
+    """A HERALD was answered, or ``count`` of them since the last such event. ``path``: what the
+    client asks for. ``server``: the address it called. Nothing is kept for it before data comes."""
+
+    kind: ClassVar[str] = "heralded"
+    client: str
+    client_port: int
+    server: str
+    path: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class DumpEvent(Event):
     """Something about one dump: its number in this server's life, and its client."""
 
@@ -74,8 +88,8 @@ class DumpEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class Started(DumpEvent):
-    """A HERALD was answered. ``name``: of its info file. ``path``: what the client asked for.
-    ``note``: why it did not get that, or nothing. ``server``: the address it called."""
+    """The first data of a dump is here. ``name``: of its info file. ``path``: what the client
+    asked for. ``note``: why it did not get that, or nothing. ``server``: the address it called."""
 
     kind: ClassVar[str] = "started"
     server: str
@@ -123,14 +137,6 @@ class WriteFailed(DumpEvent):
     file: str
     offset: int
     error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded(DumpEvent):
-    """Nothing but HERALDs came; ``name``, the info file, is no more."""
-
-    kind: ClassVar[str] = "discarded"
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

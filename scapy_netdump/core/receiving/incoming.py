@@ -49,7 +49,7 @@ class IncomingFile:
         self._memory = memory
 
     def write(self, pieces: Sequence[Buffer], start: int, end: int) -> None:
-        """Store what is to be the bytes ``[start, end)``, none of which are here."""
+        """Store what is to be the bytes ``[start, end)``; those that are here are the same."""
         try:
             self._sink.write(self.kind, pieces, start)
         except StoreError as error:
@@ -59,25 +59,35 @@ class IncomingFile:
         self.extents.add(start, end)
 
     def add(self, data: memoryview, start: int) -> bool:
-        """Store what is new of ``data``; whether anything was."""
-        new = list(self.extents.missing(start, start + len(data)))
-        for first, last in new:
-            self.write([data[first - start : last - start]], first, last)
-        return bool(new)
+        """Store ``data``, which agrees with what is here; whether anything of it was new. It is
+        one write however many holes it fills: the same bytes may be written twice."""
+        end = start + len(data)
+        if start == end or self.extents.covers(start, end):
+            return False
+        self.write([data], start, end)
+        return True
+
+    def add_around(self, data: memoryview, start: int) -> None:
+        """Store what is new of ``data``, leave what is here, and note where they differ."""
+        end = start + len(data)
+        merged, old = bytearray(data), self._span(start, end)
+        for first, last in self.extents.present(start, end):
+            merged[first - start : last - start] = old[first - start : last - start]
+        self._conflicts.compare(start, data, memoryview(merged))
+        if not self.extents.covers(start, end):
+            self.write([merged], start, end)
 
     def agrees(self, data: memoryview, start: int) -> bool:
-        """Whether ``data`` is what is here, as far as anything is."""
+        """Whether ``data`` is what is here, as far as anything is: one read, however many parts
+        of it are."""
+        end = start + len(data)
+        if not self.extents.overlaps(start, end):
+            return True
+        old = self._span(start, end)
         return all(
-            self.read(first, last) == data[first - start : last - start]
-            for first, last in self.extents.present(start, start + len(data))
+            old[first - start : last - start] == data[first - start : last - start]
+            for first, last in self.extents.present(start, end)
         )
-
-    def note_conflicts(self, data: memoryview, start: int) -> None:
-        """Note in which bytes ``data`` differs from what is here."""
-        for first, last in self.extents.present(start, start + len(data)):
-            self._conflicts.compare(
-                first, data[first - start : last - start], self.read(first, last)
-            )
 
     def keep_other(self, data: memoryview, start: int) -> None:
         """Store ``data`` as another version of bytes that are here."""
@@ -86,10 +96,10 @@ class IncomingFile:
         except StoreError as error:
             raise WriteError("other", start, error) from None
 
-    def read(self, start: int, end: int) -> bytes:
-        """The bytes ``[start, end)``, all of which are here."""
+    def _span(self, start: int, end: int) -> bytes:
+        """What is stored at ``[start, end)``: anything where nothing is here."""
         if self._memory is not None:
-            return self._memory.read(start, end)
+            return self._memory.read(start, end).ljust(end - start, b"\0")
         try:
             return self._sink.read(self.kind, start, end)
         except StoreError as error:

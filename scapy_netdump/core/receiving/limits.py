@@ -20,27 +20,25 @@ class Limits:
 
     ``dump_size``: the end of the last byte of a vmcore. ``jump``: how far beyond the highest
     byte that is here one may be written; dumps come more or less in order. ``ranges``: how
-    many separate ranges of a vmcore may be here (16 bytes of memory each). ``other``: how many
-    bytes are kept of second versions of bytes that are here. ``in_flight``:
-    how much a client sends before it waits for acks (the kernel: 64 KiB); behind that it does not
-    send its first message again. ``clients``: how
-    many may dump at once; as many finished dumps linger at most. ``heralds``: how many new
-    dumps may begin in a second. ``allow``: the networks that clients may be in; none for
-    anywhere. ``expiry``: a client that is silent for this long has died (netdumpd: 600).
-    ``herald_expiry``: the same for one that sent nothing but HERALDs. ``linger``: for how
-    long repeated messages of a finished dump are acked again.
+    many separate ranges of a vmcore may be here; one message costs as many looks at most.
+    ``other``: how many bytes are kept of second versions of bytes that are here. ``in_flight``:
+    how much a client sends before it waits for acks (the kernel: 64 KiB); behind that it does
+    not send its first message again. ``clients``: how many may dump at once; as many finished
+    dumps linger at most, and as many wait to be filed. ``heralds``: how many new dumps may begin
+    in a second. ``allow``: the networks that clients may be in; none for anywhere. ``expiry``: a
+    client that is silent for this long has died (netdumpd: 600). ``linger``: for how long
+    repeated messages of a finished dump are acked again.
     """
 
     dump_size: int = 1024 * _GIB
     jump: int = 64 * _GIB
-    ranges: int = 1 << 16
+    ranges: int = 1 << 11
     other: int = 16 << 20
     in_flight: int = 1 << 16
     clients: int = 64
     heralds: float = 64.0
     allow: tuple[Network, ...] = ()
     expiry: float = LONGEST_PAUSE
-    herald_expiry: float = 60.0
     linger: float = 30.0
 
     def allows(self, address: str) -> bool:

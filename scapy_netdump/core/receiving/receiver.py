@@ -1,59 +1,54 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A dump server without its sockets: HERALDs in, sessions out.
+"""A dump server without its sockets: datagrams in, acks out.
 
     receiver = Receiver(sinks, limits)
     answer = receiver.herald(("192.0.2.2", 20024), "192.0.2.1", datagram, now)
     if answer is not None:
-        session, acks = answer                  # send acks from the session's own socket
-    acks = session.receive(datagram, now)       # what comes to that socket
+        slot, ack = answer                      # send the ack from the data port of this slot
+    session = receiver.session(client, "192.0.2.1", slot, now)    # when data comes to such a port
+    acks = receiver.receive(session, datagram, now)
     receiver.expire(now)                        # at receiver.deadline(), or later
     outcome = receiver.take()                   # after any of these
     for closing in outcome.closings:
         event = closing.run(now)                # slow: in another thread; gives Ended
 
-A HERALD is easily repeated, delayed or forged, so it ends nothing: it opens a session
-beside the one that runs, which is ended when data comes to the new one. While nothing but HERALDs
-came, a repeated one leads to the session that waits; if it was a client that began again, that
+A HERALD is easily repeated, delayed or forged, so that it begins nothing and ends nothing
+(heralds.py). With the first data that comes to where it led, a session begins beside the one that
+runs, which is ended then. If it was a client that began again where its dump before went, that
 shows by bytes that differ from those that came before, and another session goes on with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ... import formats, wire
 from ...errors import StoreError
 from .closing import Closing
-from .events import (
-    ERROR,
-    INCOMPLETE,
-    INTERRUPTED,
-    TIMEOUT,
-    Discarded,
-    Event,
-    Progress,
-    Refused,
-    Started,
-    WriteFailed,
-)
+from .events import INTERRUPTED, TIMEOUT, Event, Heralded, Progress, Refused, Started
+from .heralds import Herald, Heralds, Key
 from .limits import Limits, Rate
+from .places import make_room
 from .session import Phase, Session
-from .sinks import Sink, Sinks
+from .sinks import Sinks
 
 #: PATH_MAX of FreeBSD, the NUL included; a longer path names nothing.
 _MAX_PATH = 1024
-
-#: A session to which no data came for this many seconds makes room for another client's.
-_GRACE = 2.0
 
 #: Refusals of a kind are told once in so many seconds; so many kinds are kept apart.
 _REFUSALS_EVERY = 1.0
 _MOST_REFUSALS = 64
 
-_BEGAN_AGAIN = "the client began again"
+#: Slots of dumps that are over, to which late data is expected; more than a few are rare.
+_MOST_RESTING = 256
 
-Key = tuple[str, int]
+#: HERALDs that are told of in a second.
+_HERALDS_TOLD = 16.0
+
+_BEGAN_AGAIN = "the client began again"
+_ANOTHER = "client began another dump"
+_FORGOTTEN = "its HERALD was forgotten behind many others, and what path it asked for"
 
 
 class Outcome(NamedTuple):
@@ -68,89 +63,129 @@ class Outcome(NamedTuple):
 
 
 class Receiver:
-    """All dumps that are being received.
+    """All dumps that are being received, by the address of the client and the slot of the data
+    port that they come to.
 
-    ``by_port``: clients are told apart by address and port, not by address alone.
+    ``by_port``: clients are told apart by address and port, not by address alone. ``slots``: how
+    many data ports there are. ``most``: how many dumps there may be at once, those that linger or
+    are being filed included. ``note_heralds``: a HERALD after which nothing comes leaves an info
+    file. ``filing`` counts closings that are not done; whoever runs them keeps it.
     """
 
     def __init__(
-        self, sinks: Sinks, limits: Limits | None = None, *, by_port: bool = False
+        self,
+        sinks: Sinks,
+        limits: Limits | None = None,
+        *,
+        by_port: bool = False,
+        slots: int = 64,
+        most: int = 1 << 16,
+        note_heralds: bool = False,
     ) -> None:
         self._sinks = sinks
         self._limits = limits or Limits()
         self._by_port = by_port
+        self._most = most
+        self._note_heralds = note_heralds
         self._rate = Rate(self._limits.heralds)
-        self._waiting: dict[Key, Session] = {}
-        self._running: dict[Key, Session] = {}
-        self._lingering: dict[int, Session] = {}
+        self._heralds = Heralds(slots)
+        self._herald_rate = Rate(_HERALDS_TOLD)
+        self._untold_heralds = 0
+        self._sessions: dict[str, dict[int, Session]] = {}
+        self._resting: dict[tuple[str, int], float] = {}
         self._count = 0
         self._refusals: dict[str, tuple[float, int]] = {}
         self._outcome = Outcome([], [], [], [])
+        self.filing = 0
         #: Whether `take` may have something, and the deadline may be another.
         self.busy = False
 
     def sessions(self) -> Iterator[Session]:
         """Those that take messages."""
-        yield from self._waiting.values()
-        yield from self._running.values()
-        yield from self._lingering.values()
+        for of_address in self._sessions.values():
+            yield from of_address.values()
 
     def sessions_of(self, peer: tuple[str, int]) -> list[Session]:
-        """The sessions of a client that are not finished: what waits on their sockets has to be
-        taken before a HERALD of this client is."""
-        key = self._key(peer)
-        return [of[key] for of in (self._waiting, self._running) if key in of]
+        """The sessions of a client: what waits on their sockets has to be taken before a HERALD of
+        this client is."""
+        return [s for s in self._at(peer[0]).values() if self._key_of(s) == self._key(peer)]
+
+    def slots_of(self, peer: tuple[str, int]) -> set[int]:
+        """The slots to which a client may have sent data by now."""
+        return {*self._at(peer[0]), self._heralds.slot(self._key(peer))}
 
     def herald(
         self, peer: tuple[str, int], local: str, datagram: wire.Buffer, now: float
-    ) -> tuple[Session, bytes] | None:
-        """Take a datagram that came to the HERALD port at ``local``; None for no answer."""
-        found = wire.messages(datagram)
-        if len(found) != 1 or found[0].type != formats.HERALD or found[0].end != len(datagram):
+    ) -> tuple[int, bytes] | None:
+        """Take a datagram that came to the HERALD port at ``local``: the ack, and the slot of the
+        data port that it is to come from. None for no answer."""
+        message = wire.alone(memoryview(datagram))
+        if message is None or message.type != formats.HERALD:
             return None
-        message = found[0]
         if not self._limits.allows(peer[0]):
             self._refuse(peer, "its address is not in a network that is allowed", now)
             return None
-        for answered in self._answered(peer):
-            answered.heralded_again(now)
-        session = self._waiting.get(self._key(peer))
-        if session is not None:
-            session.herald(now)
-        else:
-            session = self._begin(peer, local, message.seqno, bytes(datagram[message.start :]), now)
-        return None if session is None else (session, wire.ack(message.seqno))
+        sessions = self.sessions_of(peer)
+        if any(session.busy for session in sessions):
+            return None  # what it sent before has to be taken first; it will say so again
+        for session in sessions:
+            session.heralded_again(now)
+        path, note = _path(bytes(datagram[message.start :]))
+        fresh = not sessions
+        herald = Herald(self._key(peer), peer[1], local, message.seqno, path, note, now, fresh)
+        slot = self._heralds.note(herald, {*self._at(peer[0]), *self._resting_of(peer[0], now)})
+        self._tell_herald(herald, now)
+        return slot, wire.ack(message.seqno)
 
-    def _answered(self, peer: tuple[str, int]) -> Iterator[Session]:
-        """The sessions of a client to which data came, those that linger included."""
-        key = self._key(peer)
-        for session in (*self._running.values(), *self._lingering.values()):
-            if self._key_of(session) == key:
-                yield session
+    def session(self, peer: tuple[str, int], local: str, slot: int, now: float) -> Session | None:
+        """The session that data from a client to the data port of a slot is for. One that did not
+        begin yet waits for its first bytes; None if there is and can be none."""
+        session = self._at(peer[0]).get(slot)
+        if session is not None:
+            return None if session.busy else session
+        if slot in self._resting_of(peer[0], now):
+            return None
+        herald = self._heralds.last(peer[0], slot)
+        if herald is None:
+            if self._heralds.slot(self._key(peer)) != slot or self.sessions_of(peer):
+                return None
+            herald = Herald(self._key(peer), peer[1], local, 1, b"", _FORGOTTEN, now)
+        return self._begin(herald, slot, now)
+
+    def receive(
+        self, session: Session, data: wire.Buffer, now: float, sizes: Sequence[int] | None = None
+    ) -> bytes:
+        """Have a session take datagrams: the acks (see `Session.receive`)."""
+        acks = session.receive(data, now, sizes)
+        if session.phase is Phase.WAITING:  # nothing of it was anything, or could be stored
+            self._forget(session)
+            session.sink.discard()
+        return acks
 
     def expire(self, now: float) -> None:
         """End what has been silent for too long."""
         for session in list(self.sessions()):
-            if session.deadline <= now:
-                self._end(session, TIMEOUT, "client timed out", now)
+            if session.deadline <= now and not session.busy:
+                session.end(TIMEOUT, "client timed out", now)
+        self._expire_heralds(now - self._limits.expiry, now)
 
     def deadline(self) -> float | None:
         """When `expire` will have something to do; None for never."""
-        return min((session.deadline for session in self.sessions()), default=None)
+        times = [session.deadline for session in self.sessions() if not session.busy]
+        oldest = self._heralds.oldest() if self._note_heralds else None
+        if oldest is not None:
+            times.append(oldest[1].at + self._limits.expiry)
+        return min(times, default=None)
 
     def stop(self, now: float) -> None:
-        """End all dumps as interrupted."""
+        """End all dumps as interrupted; those that are busy as soon as they no longer are."""
         for session in list(self.sessions()):
-            self._end(session, INTERRUPTED, "server was stopped", now)
-
-    def abandon(self, session: Session, reason: str, now: float) -> None:
-        """A session that just began cannot be served: there is no socket for it."""
-        self._refuse((session.client, session.client_port), reason, now)
-        self._end(session, INCOMPLETE, reason, now)
+            session.end(INTERRUPTED, "server was stopped", now)
+        self._expire_heralds(now, now)
 
     def progress(self, now: float) -> list[Progress]:
         """How far the dumps are to which data came."""
-        return [session.progress(now) for session in self._running.values()]
+        return [one.progress(now) for one in self.sessions() if one.phase is Phase.RUNNING]
 
     def take(self) -> Outcome:
         """What came of the calls since the last one of this."""
@@ -158,123 +193,154 @@ class Receiver:
         self.busy = False
         return outcome
 
-    def _begin(
-        self, peer: tuple[str, int], local: str, seqno: int, payload: bytes, now: float
-    ) -> Session | None:
-        key = self._key(peer)
-        path, note = _path(payload)
-        refusal = ""
-        if not self._rate.take(now):
-            refusal = "too many HERALDs a second"
-        elif not self._has_room(key, now):
-            refusal = f"{self._limits.clients} clients are dumping already"
-        else:
-            try:
-                sink = self._sinks.begin(peer[0], path)
-            except StoreError as error:
-                refusal = str(error)
-        if refusal:
-            self._refuse(peer, refusal, now)
+    def _begin(self, herald: Herald, slot: int, now: float) -> Session | None:
+        """Begin a session, if there is a place for it, and a sink."""
+        if not self._make_place(herald, now):
             return None
-        return self._open(peer, local, seqno, sink, path, note or sink.note, now)
-
-    def _open(
-        self,
-        peer: tuple[str, int],
-        local: str,
-        seqno: int,
-        sink: Sink,
-        path: bytes,
-        note: str,
-        now: float,
-    ) -> Session:
-        """Begin a session, which waits for its data."""
+        try:
+            sink = self._sinks.begin(herald.client[0], herald.path)
+        except StoreError as error:
+            self._refuse(herald.client, str(error), now)
+            return None
         self._count += 1
-        session = Session(self._count, peer, local, sink, self._limits, now, seqno)
+        peer = herald.client[0], herald.port
+        session = Session(
+            self._count, peer, herald.server, sink, self._limits, now, herald.seqno, slot
+        )
         session.tell, session.changed = self._tell, self._changed
         session.succeed = self._succeed
-        session.account.herald(path)
-        self._waiting[self._key(peer)] = session
-        wanted = path.decode(errors="backslashreplace")
-        self._tell(Started(now, *session.identity, local, sink.name, wanted, note))
+        session.note = herald.note
+        session.account.herald(herald.path)
+        if herald.again:
+            session.heralded_again(now)
+        self._sessions.setdefault(peer[0], {})[slot] = session
         return session
 
+    def _make_place(self, herald: Herald, now: float) -> bool:
+        """Whether one more client may dump."""
+        receiving = [one for one in self.sessions() if one.phase in _RECEIVING]
+        if any(self._key_of(one) == herald.client for one in receiving):
+            return True  # another dump of a client that has a place
+        still, refusal = make_room(receiving, herald.client[0], self._limits, now)
+        behind = self.filing >= self._limits.clients or not self._may_open(now)
+        if not refusal and behind:
+            refusal = "dumps that ended are still being filed"
+        if not refusal and not self._rate.take(now):
+            refusal = "too many dumps began within a second"
+        if refusal:
+            self._refuse(herald.client, refusal, now)
+            return False
+        if still is not None:
+            still.end(TIMEOUT, "it stood still, and another client needed its place", now)
+        return True
+
+    def _may_open(self, now: float) -> bool:
+        """Whether there are descriptors for one more dump; one that lingers gives up its own."""
+        while sum(1 for _ in self.sessions()) + self.filing >= self._most:
+            lingering = [one for one in self.sessions() if one.phase is Phase.LINGERING]
+            if not lingering:
+                return False
+            min(lingering, key=lambda one: one.last).end(TIMEOUT, "", now)
+        return True
+
     def _succeed(self, old: Session, now: float) -> Session | None:
-        """A client began again on the sockets of a session: begin the one that goes on there.
-        None if that cannot be; then the dump goes on, and what differs is kept beside it."""
-        peer, path = (old.client, old.client_port), old.account.path
-        session = self._waiting.get(self._key(peer))
+        """A client began again where its dump before goes: begin the one that goes on there. None
+        if that cannot be; then the dump goes on, and what differs is kept beside it."""
+        client = self._key_of(old)
+        herald = self._heralds.of(client) or Herald(
+            client, old.client_port, old.server, old.heralded, old.account.path, "", now
+        )
+        session = self._begin(herald._replace(note=_BEGAN_AGAIN), old.slot, now)
+        if session is None:
+            return None
         try:
-            if session is None:
-                sink = self._sinks.begin(old.client, path)
-                session = self._open(peer, old.server, old.heralded, sink, path, _BEGAN_AGAIN, now)
             session.inherit(old, now)
         except StoreError as error:
-            self._refuse(peer, str(error), now)
-            if session is not None:
-                self._end(session, ERROR, str(error), now)
+            self._refuse(client, str(error), now)
+            self._sessions[old.client][old.slot] = old
+            session.sink.discard()
             return None
         self._outcome.moved.append((old, session))
         self.busy = True
+        old.end(TIMEOUT, _ANOTHER, now)
         return session
 
-    def _has_room(self, key: Key, now: float) -> bool:
-        """Whether one more client may dump; forged HERALDs must not keep others out."""
-        clients = self._running.keys() | self._waiting.keys() | {key}
-        if len(clients) <= self._limits.clients:
-            return True
-        alone = [self._waiting[one] for one in self._waiting.keys() - self._running.keys()]
-        oldest = min(alone, key=lambda session: (session.last, session.number), default=None)
-        if oldest is None or now - oldest.last < _GRACE:
-            return False
-        self._end(oldest, TIMEOUT, "", now)
-        return True
-
-    def _end(self, session: Session, reason: str, cause: str, now: float) -> None:
-        """End a session, whatever it is at; one that got nothing leaves nothing."""
-        if session.phase is not Phase.WAITING:
-            session.end(reason, cause, now)
-            return
-        session.phase = Phase.OVER
-        del self._waiting[self._key_of(session)]
-        try:
-            session.sink.discard()
-        except StoreError as error:
-            self._tell(WriteFailed(now, *session.identity, "info", 0, str(error)))
-        self._tell(Discarded(now, *session.identity, session.sink.name))
-        self._outcome.gone.append(session)
-
-    def _changed(self, session: Session, now: float) -> None:
+    def _changed(self, session: Session, before: Phase, now: float) -> None:
         """Called by a session that went on to another phase."""
         self.busy = True
-        key = self._key_of(session)
-        lingered = self._lingering.pop(session.number, None) is not None
-        if self._waiting.get(key) is session:
-            del self._waiting[key]
-        if session.phase is Phase.RUNNING:
-            old = self._running.pop(key, None)
-            self._running[key] = session
-            if old is not None:
-                old.end(TIMEOUT, "client began another dump", now)
-            return
-        if self._running.get(key) is session:
-            del self._running[key]
-        if session.closing is not None and not lingered:
+        if before is Phase.WAITING:
+            self._heralds.take(session.client, session.slot)
+            path = session.account.path.decode(errors="backslashreplace")
+            note = session.note or session.sink.note
+            name, server = session.sink.name, session.server
+            self._tell(Started(now, *session.identity, server, name, path, note))
+        if session.closing is not None and before is not Phase.LINGERING:
+            self.filing += 1
             self._outcome.closings.append(session.closing)
-        if session.phase is Phase.OVER:
+        if session.phase is Phase.RUNNING:
+            for other in self.sessions_of((session.client, session.client_port)):
+                if other is not session and other.phase is Phase.RUNNING:
+                    other.end(TIMEOUT, _ANOTHER, now)
+        elif session.phase is Phase.OVER:
+            if session.closing is not None and session.closing.cause == _ANOTHER:
+                self._rest(session, now)
+            self._forget(session)
             self._outcome.gone.append(session)
-            return
-        self._lingering[session.number] = session
-        if len(self._lingering) > self._limits.clients:
-            oldest = next(iter(self._lingering.values()))
-            oldest.end(TIMEOUT, "", now)
+        else:
+            lingering = [one for one in self.sessions() if one.phase is Phase.LINGERING]
+            if len(lingering) > self._limits.clients:
+                min(lingering, key=lambda one: one.last).end(TIMEOUT, "", now)
+
+    def _rest(self, session: Session, now: float) -> None:
+        """What comes late of a dump that another one of its client ended begins none."""
+        self._resting = {place: until for place, until in self._resting.items() if until > now}
+        self._resting[session.client, session.slot] = now + self._limits.linger
+        if len(self._resting) > _MOST_RESTING:
+            del self._resting[next(iter(self._resting))]
+
+    def _resting_of(self, address: str, now: float) -> list[int]:
+        """The slots of an address to which late data of a dump that is over may come."""
+        if not self._resting:
+            return []
+        return [
+            slot for (of, slot), until in self._resting.items() if of == address and now < until
+        ]
+
+    def _forget(self, session: Session) -> None:
+        of_address = self._at(session.client)
+        if of_address.get(session.slot) is session:
+            del of_address[session.slot]
+            if not of_address:
+                del self._sessions[session.client]
+
+    def _expire_heralds(self, before: float, now: float) -> None:
+        """Leave an info file of each client that said HERALD before a time, and nothing since."""
+        while self._note_heralds and (oldest := self._heralds.oldest()) is not None:
+            slot, herald = oldest
+            if herald.at > before:
+                return
+            address = herald.client[0]
+            self._heralds.take(address, slot)
+            if herald.fresh and slot not in self._at(address):
+                session = self._begin(herald, slot, now)
+                if session is not None:
+                    session.end(TIMEOUT, "nothing came but HERALDs", now)
 
     def _tell(self, event: Event) -> None:
         self._outcome.events.append(event)
         self.busy = True
 
+    def _tell_herald(self, herald: Herald, now: float) -> None:
+        """Tell that a HERALD was answered, but not each time: floods must not fill logs."""
+        self._untold_heralds += 1
+        if self._herald_rate.take(now):
+            count, self._untold_heralds = self._untold_heralds, 0
+            path = herald.path.decode(errors="backslashreplace")
+            client = herald.client[0], herald.port
+            self._tell(Heralded(now, *client, herald.server, path, count))
+
     def _refuse(self, peer: tuple[str, int], reason: str, now: float) -> None:
-        """Tell that a HERALD is not answered, but not each time: floods must not fill logs."""
+        """Tell that somebody is not let in, but not each time: floods must not fill logs."""
         last, untold = self._refusals.get(reason, (-_REFUSALS_EVERY, 0))
         if now - last < _REFUSALS_EVERY:
             self._refusals[reason] = last, untold + 1
@@ -284,11 +350,18 @@ class Receiver:
         self._refusals[reason] = now, 0
         self._tell(Refused(now, peer[0], reason, untold + 1))
 
+    def _at(self, address: str) -> dict[int, Session]:
+        """The sessions of an address, by their slots."""
+        return self._sessions.get(address, {})
+
     def _key(self, peer: tuple[str, int]) -> Key:
         return peer if self._by_port else (peer[0], 0)
 
     def _key_of(self, session: Session) -> Key:
         return self._key((session.client, session.client_port))
+
+
+_RECEIVING = (Phase.WAITING, Phase.RUNNING)
 
 
 def _path(payload: bytes) -> tuple[bytes, str]:

@@ -20,7 +20,17 @@ from ..account import Account
 from ..extents import pieces
 from ..verdict import Verdict
 from .closing import Closing
-from .events import ERROR, INCOMPLETE, Event, HeaderReceived, OffLimits, Progress, WriteFailed
+from .events import (
+    ERROR,
+    INCOMPLETE,
+    LIMIT,
+    TIMEOUT,
+    Event,
+    HeaderReceived,
+    OffLimits,
+    Progress,
+    WriteFailed,
+)
 from .incoming import IncomingFile, WriteError
 from .limits import Limits
 from .restart import DOUBT, Restart
@@ -44,12 +54,19 @@ class BeganAgainError(Exception):
 
 
 class Session:
-    """One dump of one client, from its HERALD until it no longer lingers.
+    """One dump of one client, from its first data until it no longer lingers.
 
     ``number`` is its own, ``client`` and ``client_port`` sent the HERALD to ``server``
-    (addresses as text) with the number ``heralded``. ``account`` says what is here; ``last``
-    is when the client was last heard of.
+    (addresses as text) with the number ``heralded``, and data to the data port of ``slot``.
+    ``account`` says what is here; ``last`` is when the client was last heard of, ``moved`` when
+    the dump had gained another STRIDE bytes. ``busy``: messages of it are being taken, perhaps
+    in another thread that waits for the disk; nothing else is to touch it then.
     """
+
+    #: See ``moved``. As often, but no more than once in so many seconds, the sink is told what
+    #: is here.
+    STRIDE = 1 << 16
+    NOTED_EVERY = 1.0
 
     def __init__(
         self,
@@ -60,21 +77,26 @@ class Session:
         limits: Limits,
         now: float,
         heralded: int = 0,
+        slot: int = 0,
     ) -> None:
         self.number = number
         self.heralded = heralded
+        self.slot = slot
         self.client, self.client_port = client
         self.server = server
         self.sink = sink
         self.account = Account()
         self.phase = Phase.WAITING
-        self.first = self.last = now
+        self.first = self.last = self.moved = now
+        self.busy = False
         self.messages = self.repeated = self.ignored = 0
         self.closing: Closing | None = None
         #: Called with what happens.
         self.tell: Callable[[Event], object] = _ignore
-        #: Called when the first data is here, when the dump is finished and when it is over.
-        self.changed: Callable[[Session, float], object] = _ignore
+        #: Why the dump is not where the client asked for.
+        self.note = ""
+        #: Called when it is at another phase, with the one before.
+        self.changed: Callable[[Session, Phase, float], object] = _ignore
         #: Called when the client began again: gives the session of the dump that it sends now,
         #: or None if there can be none.
         self.succeed: Callable[[Session, float], Session | None] = _nobody
@@ -84,7 +106,12 @@ class Session:
         self._highest = self._highest_of_data = -1
         self._unseen = 0
         self._limits = limits
-        self._told_limit = False
+        self._over_limit = ""
+        self._trouble = ""
+        self._told_trouble = -_TROUBLE_EVERY
+        self._ending: tuple[str, str] | None = None
+        self._next_stride = 1
+        self._noted = -self.NOTED_EVERY
         account = self.account
         header, key = account.headers.versions[0], account.key
         self._vmcore = IncomingFile(formats.VMCORE, sink, account.vmcore, account.conflicts)
@@ -112,16 +139,7 @@ class Session:
     def deadline(self) -> float:
         """When it ends unless something comes."""
         limits = self._limits
-        if self.phase is Phase.WAITING:
-            return self.last + limits.herald_expiry
         return self.last + (limits.linger if self.phase is Phase.LINGERING else limits.expiry)
-
-    def herald(self, now: float) -> None:
-        """Take another copy of the HERALD, while nothing but HERALDs came."""
-        self.last = now
-        self.messages += 1
-        self.repeated += 1
-        self.heralded_again(now)
 
     def heralded_again(self, now: float) -> None:
         """The client was heard to say HERALD again, and all that it sent here before was taken:
@@ -146,22 +164,32 @@ class Session:
         if self.successor is not None:
             return self.successor.receive(data, now, sizes)
         view = memoryview(data)
+        self.busy = True
         try:
             if (sizes is None or len(sizes) == 1) and (answer := self._take_next(view, now)):
                 return answer
+            found, malformed = runs(view, (len(view),) if sizes is None else sizes)
+            self.ignored += malformed
+            acks = self._take_all(found, view, now)
+            if acks:
+                self.last = now
+            return b"".join(acks)
         except WriteError as error:
             self._fail(error, now)
             return b""
-        found, malformed = runs(view, (len(view),) if sizes is None else sizes)
-        self.ignored += malformed
-        acks = self._take_all(found, view, now)
-        if acks:
-            self.last = now
-        return b"".join(acks)
+        finally:
+            self._rest(now)
 
     def inherit(self, other: Session, now: float) -> None:
         """Go on with what comes to the port of another session: take what both dumps have in
         common. StoreError if that cannot be stored."""
+        self.busy = True
+        try:
+            self._inherit(other, now)
+        finally:
+            self._rest(now)
+
+    def _inherit(self, other: Session, now: float) -> None:
         for part in other._restart.again if other._restart is not None else ():
             for start, end in pieces(*part):
                 data = other.sink.read(formats.VMCORE, start, end)
@@ -174,10 +202,25 @@ class Session:
             self._stored(now)
 
     def end(self, reason: str, cause: str, now: float) -> None:
-        """Let it be over: nothing is acked any more. ``cause`` becomes part of the status."""
+        """Let it be over: nothing is acked any more. ``cause`` becomes part of the status. One
+        that is busy ends when it no longer is."""
+        if self.busy:
+            self._ending = reason, cause
+            return
+        if self.phase is Phase.OVER:
+            return
         self._close(reason, cause, now)
-        self.phase = Phase.OVER
-        self.changed(self, now)
+        self._go_on_to(Phase.OVER, now)
+
+    def _go_on_to(self, phase: Phase, now: float) -> None:
+        before, self.phase = self.phase, phase
+        self.changed(self, before, now)
+
+    def _rest(self, now: float) -> None:
+        """Be no longer busy. One that has nothing does not end, as it never began."""
+        self.busy = False
+        if self._ending is not None and self.phase is not Phase.WAITING:
+            self.end(*self._ending, now)
 
     def _take_next(self, datagram: memoryview, now: float) -> bytes:
         """Take the message that continues the vmcore, if a datagram is that and nothing else.
@@ -197,6 +240,9 @@ class Session:
         self.messages += 1
         self.last = now
         self._number(message.seqno)
+        self._trouble = ""
+        if end >= self._next_stride:
+            self._gained(now)
         return ack(message.seqno)
 
     def _take_all(self, found: Sequence[Run], view: memoryview, now: float) -> list[bytes]:
@@ -210,13 +256,21 @@ class Session:
                     self.successor = self.succeed(self, now)
                     self._restart = None
                     if self.successor is not None:
-                        return acks + self.successor._take_all(found[place:], view, now)
+                        return acks + self.successor._go_on(found[place:], view, now)
                     self._take(run, view, now, acks)
             self._flush(now, acks)
         except WriteError as error:
             self._pieces, self._pieces_acks, self._pieces_end = [], [], -1
             self._fail(error, now)
         return acks
+
+    def _go_on(self, found: Sequence[Run], view: memoryview, now: float) -> list[bytes]:
+        """Take the messages that come after those of the session before."""
+        self.busy = True
+        try:
+            return self._take_all(found, view, now)
+        finally:
+            self._rest(now)
 
     def _take(self, run: Run, view: memoryview, now: float, acks: list[bytes]) -> None:
         """Take messages of one type. New data is queued, to be written many at a time."""
@@ -233,7 +287,7 @@ class Session:
                     self._queue(run, view)
                     return
                 self._flush(now, acks)
-                if self._merge(run, view):
+                if self._merge(run, view, now):
                     acks.append(run.seqnos)
                     return
         self._flush(now, acks)
@@ -256,7 +310,7 @@ class Session:
         self._pieces_acks.append(run.seqnos)
         self._number(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
 
-    def _merge(self, run: Run, view: memoryview) -> bool:
+    def _merge(self, run: Run, view: memoryview, now: float) -> bool:
         """Take messages some bytes of which are here: sent again, as their acks got lost. False,
         and nothing is taken, if any byte differs."""
         covers, size = self._vmcore.extents.covers, run.size
@@ -268,6 +322,7 @@ class Session:
         self._note(run.offset, run.offset + len(data))
         self._vmcore.add(data, run.offset)
         self.messages += run.number
+        self._stored(now)
         return True
 
     def _note(self, start: int, end: int) -> None:
@@ -337,8 +392,7 @@ class Session:
         acks += self._pieces_acks
         self.messages += len(self._pieces)
         self._pieces, self._pieces_acks, self._pieces_end = [], [], -1
-        if self.phase is Phase.WAITING:
-            self._stored(now)
+        self._stored(now)
 
     def _take_one(self, kind: int, offset: int, payload: memoryview, now: float) -> bool:
         """Take a message by itself; whether it is to be acked."""
@@ -390,28 +444,39 @@ class Session:
         if file.kind == formats.KDH and not self.account.headers.take(offset, bytes(payload)):
             self._tell_limit(offset, len(payload), "too many dump headers that differ", now)
             return False
-        self._room_for_others -= len(payload) + HEADER_SIZE
         file.keep_other(payload, offset)
+        self._room_for_others -= len(payload) + HEADER_SIZE
         self._others.add(version)
         if file.kind == formats.KDH:
             self._header_changed(now)
         else:
-            file.note_conflicts(payload, offset)
-            file.add(payload, offset)
+            file.add_around(payload, offset)
         self._stored(now)
         return True
 
     def _stored(self, now: float) -> None:
+        """Bytes are in their file."""
+        self._trouble = ""
         if self.phase is Phase.WAITING:
-            self.phase = Phase.RUNNING
-            self.changed(self, now)
+            self._go_on_to(Phase.RUNNING, now)
+        if self.account.vmcore.total >= self._next_stride:
+            self._gained(now)
+
+    def _gained(self, now: float) -> None:
+        """The vmcore has grown by another stride: have the sink note what is here."""
+        here = self.account.vmcore
+        self.moved = now
+        self._next_stride = here.total + self.STRIDE
+        if now - self._noted >= self.NOTED_EVERY:
+            self._noted = now
+            self.sink.note_here(list(here.missing(0, here.end)), here.end)
 
     def _header_changed(self, now: float) -> None:
         problem = self.account.header_problem
         try:
             self.sink.update(self.account, Verdict.receiving(problem))
-        except StoreError as error:
-            raise WriteError("info", 0, error) from None
+        except StoreError as error:  # the header is stored all the same
+            self._tell_trouble(WriteError("info", 0, error), now)
         self.tell(HeaderReceived(now, *self.identity, self.account.header, problem))
 
     def _forbids(self, start: int, end: int, now: float, kind: int = formats.VMCORE) -> bool:
@@ -433,27 +498,41 @@ class Session:
         return bool(reason)
 
     def _tell_limit(self, start: int, size: int, reason: str, now: float) -> None:
-        if not self._told_limit:
-            self._told_limit = True
+        if not self._over_limit:
+            self._over_limit = reason
             self.tell(OffLimits(now, *self.identity, start, size, reason))
 
     def _finish(self, now: float) -> None:
         if self.phase is Phase.LINGERING:
             self.repeated += 1
             return
+        try:
+            here = self.account.vmcore
+            self.sink.note_finished(list(here.missing(0, here.end)), here.end)
+        except StoreError as error:
+            raise WriteError("vmcore", 0, error) from None
         self.account.finish(self._unseen)
         self._close(INCOMPLETE, "", now)
-        self.phase = Phase.LINGERING
-        self.changed(self, now)
+        self._go_on_to(Phase.LINGERING, now)
 
     def _fail(self, error: WriteError, now: float) -> None:
-        text = str(error)
-        self.tell(WriteFailed(now, *self.identity, error.file, error.offset, text))
-        self.end(ERROR, f"{error.file} at offset {error.offset}: {text}", now)
+        """Nothing of it is acked: the client sends it again, and the disk may take it then."""
+        self._trouble = f"{error.file} at offset {error.offset}: {error}"
+        self._tell_trouble(error, now)
+
+    def _tell_trouble(self, error: WriteError, now: float) -> None:
+        if now - self._told_trouble >= _TROUBLE_EVERY:
+            self._told_trouble = now
+            self.tell(WriteFailed(now, *self.identity, error.file, error.offset, str(error)))
 
     def _close(self, reason: str, cause: str, now: float) -> None:
         """File it, unless that is done."""
         self._settle_restart()
+        if self._trouble:
+            reason, cause = ERROR, self._trouble
+        elif self._over_limit:
+            reason = LIMIT if reason in (INCOMPLETE, TIMEOUT) else reason
+            cause = "; ".join(filter(None, (cause, f"cut off by a limit: {self._over_limit}")))
         if self.closing is None:
             self.closing = Closing(
                 identity=self.identity,
@@ -467,6 +546,9 @@ class Session:
                 ignored=self.ignored,
             )
 
+
+#: Seconds between two events that tell of a disk that does not take what comes.
+_TROUBLE_EVERY = 1.0
 
 _RECEIVING = (Phase.WAITING, Phase.RUNNING)
 

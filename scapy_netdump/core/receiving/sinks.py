@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ...wire import Buffer
 from ..account import Account
+from ..extents import Range
 from ..verdict import Verdict
 
 
@@ -21,13 +22,14 @@ class Published(Protocol):
 class Sink(Protocol):
     """The files of one dump. All that fails raises StoreError.
 
-    ``sync`` and ``finish`` may be called in another thread than the rest, after which
+    There is nothing on the disk before the first call that stores something. Calls may wait for
+    the disk. ``sync`` and ``finish`` may be called in another thread than the rest, after which
     nothing else is called.
     """
 
     @property
     def name(self) -> str:
-        """The path of the info file, for people."""
+        """The path of the info file, for people; empty before there is one."""
 
     @property
     def note(self) -> str:
@@ -47,6 +49,13 @@ class Sink(Protocol):
     def update(self, account: Account, verdict: Verdict) -> None:
         """Make the info file say what is known; its last line is ``verdict``."""
 
+    def note_here(self, missing: Sequence[Range], end: int) -> None:
+        """Keep in mind, on the disk, what of the vmcore is here: all before ``end`` but
+        ``missing``. Does not wait for the disk, and does not fail."""
+
+    def note_finished(self, missing: Sequence[Range], end: int) -> None:
+        """The same, and that FINISHED came, which is about to be acked."""
+
     def sync(self) -> None:
         """Wait until the disk has everything. Slow."""
 
@@ -54,14 +63,12 @@ class Sink(Protocol):
         """Give the files their final names, and the info file its last line."""
 
     def discard(self) -> None:
-        """Remove what ``begin`` made: nothing came."""
+        """Remove what there is: nothing came."""
 
 
 class Sinks(Protocol):
     """Where dumps are kept."""
 
     def begin(self, client: str, path: bytes) -> Sink:
-        """Make room for a dump of the client at an address; an info file says so from now on.
-
-        ``path`` is the HERALD's, without its NUL. StoreError if there can be no dump.
-        """
+        """A dump of the client at an address. ``path`` is the HERALD's, without its NUL.
+        StoreError if there can be no dump. Does not wait for the disk."""

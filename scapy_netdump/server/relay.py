@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A loop that goes on in another thread while the disk holds up the one that runs it.
+
+All that the loop does is done under one lock, which is given up only where it waits: for sockets
+(`resting`), and for the disk (`outside`). A second thread looks whether the first one has been
+outside for long. If so it runs the loop from there on, a third one looks at it, and the first one
+ends when it has done what it was at. As long as the disk is fast, none of this costs more than a
+lock that nobody else wants.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+#: Seconds outside after which another thread runs the loop: longer than a disk cache takes, and
+#: much less than a client waits for an ack.
+_PATIENCE = 0.01
+
+
+class Relay:
+    """Calls ``turn`` again and again, in one thread at a time, until `finish`.
+
+    ``on_change`` is called, under the lock, before another thread goes on with it.
+    """
+
+    def __init__(self, turn: Callable[[], object], on_change: Callable[[], object]) -> None:
+        self._turn = turn
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self._holder = 0  # the thread that has the lock, if it is one of these
+        self._leader = 0  # the thread that runs the loop
+        self._outside_since = 0.0  # when that one went outside; 0 if it is not
+        self._over = False
+        self._ended = threading.Event()
+        self._watching = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Run the loop until `finish`; what a turn raises comes out, in whatever thread it was.
+        Some thread may still be outside then: see `join`."""
+        self._start_watcher()
+        with self._inside():
+            self._lead()
+        self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def finish(self) -> None:
+        """Have no turn follow the one that runs. Any thread and a signal handler may call this."""
+        self._over = True
+
+    def join(self) -> None:
+        """Wait until every thread has done what it was at, after `run`."""
+        for thread in self._threads:
+            thread.join()
+
+    def watch(self, needed: bool) -> None:
+        """Whether anything may go outside from now on: else nobody has to look."""
+        if needed:
+            self._watching.set()
+        elif not self._over:
+            self._watching.clear()
+
+    def outside(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Call what may wait for the disk, without the lock; with it again after that. A thread
+        that is none of these just calls."""
+        me = get_ident()
+        if self._holder != me:
+            return call(*arguments)
+        if self._leader == me:
+            self._outside_since = time.monotonic()
+        self._holder = 0
+        self._lock.release()
+        try:
+            return call(*arguments)
+        finally:
+            self._lock.acquire()
+            self._holder = me
+            if self._leader == me:
+                self._outside_since = 0.0
+
+    def resting(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Call what waits for something to do, without the lock; with it again after that."""
+        if self._holder != get_ident():
+            return call(*arguments)
+        self._holder = 0
+        self._lock.release()
+        try:
+            return call(*arguments)
+        finally:
+            self._lock.acquire()
+            self._holder = get_ident()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        with self._lock:
+            self._holder = get_ident()
+            try:
+                yield
+            finally:
+                self._holder = 0
+
+    def _lead(self) -> None:
+        """Run the loop, until another thread does."""
+        me = get_ident()
+        self._leader, self._outside_since = me, 0.0
+        try:
+            while self._leader == me and not self._over:
+                self._turn()
+        except BaseException as error:
+            self._failure = self._failure or error
+            self._over = True
+        if self._over:
+            self._ended.set()
+            self._watching.set()
+
+    def _start_watcher(self) -> None:
+        thread = threading.Thread(target=self._look, name="netdump-relay", daemon=True)
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
+        thread.start()
+
+    def _look(self) -> None:
+        """Look at the thread that runs the loop until there is need to do it in its place."""
+        while not self._over:
+            self._watching.wait()
+            time.sleep(_PATIENCE)
+            since = self._outside_since
+            if since and time.monotonic() - since >= _PATIENCE:
+                with self._inside():
+                    if not self._over and self._outside_since == since:
+                        self._start_watcher()
+                        self._on_change()
+                        self._lead()
+                        return

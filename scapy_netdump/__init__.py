@@ -80,7 +80,7 @@ _MODULE_OF = {
     "Sending": "client.send",
     "ServeOptions": "server.loop",
     "Server": "server.server",
-    "SocketError": "net.server_sockets",
+    "SocketError": "net.listening",
     "StoreError": "errors",
     "TransportError": "net.transport",
     "UnfitError": "client.prepare",

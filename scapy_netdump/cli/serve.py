@@ -13,11 +13,10 @@ import codecs
 import os
 import signal
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from ..capture.write import CaptureTap, PcapngWriter
-from ..core.receiving.events import Discarded, Ended, Event, Started
+from ..core.receiving.events import Ended, Event, Started
 from ..core.receiving.limits import Limits, networks
 from ..errors import StoreError, UsageError
 from ..server.loop import ServeOptions, ServerLoop
@@ -171,13 +170,13 @@ class _Service:
         self._log.event(event)
         if isinstance(event, Started):
             self._running += 1
-        elif isinstance(event, Ended | Discarded):
+        elif isinstance(event, Ended):
             self._running -= 1
         if isinstance(event, Ended):
             self._ended += 1
             if self._handler is not None:
                 self._handler.run(*handler_arguments(event, self._directory))
-        if isinstance(event, Started | Ended | Discarded):
+        if isinstance(event, Started | Ended):
             running = counted(self._running, "dump")
             self._notifier.status(f"{running} running, {self._ended} received")
 
@@ -251,5 +250,4 @@ def _limits(options: argparse.Namespace) -> Limits:
         "expiry": options.timeout,
         "linger": options.linger,
     }
-    limits = Limits(allow=allow, **{k: v for k, v in asked.items() if v is not None})
-    return replace(limits, herald_expiry=min(limits.herald_expiry, limits.expiry))
+    return Limits(allow=allow, **{k: v for k, v in asked.items() if v is not None})

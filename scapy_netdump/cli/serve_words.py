@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from ..core.receiving.events import (
-    Discarded,
     DumpEvent,
     Ended,
     Event,
     HeaderReceived,
+    Heralded,
     Listening,
     OffLimits,
     Progress,
@@ -59,6 +59,12 @@ def _refused(event: Refused) -> str:
     return f"{event.client}: {counted(event.count, 'HERALD')} refused: {event.reason}"
 
 
+def _heralded(event: Heralded) -> str:
+    path = f', path "{event.path}"' if event.path else ""
+    others = f", and {counted(event.count - 1, 'HERALD')} of others" if event.count > 1 else ""
+    return f"{event.client}: HERALD answered{path}{others}"
+
+
 def _started(event: Started) -> str:
     path = f', path "{event.path}"' if event.path else ""
     note = f" ({event.note})" if event.note else ""
@@ -81,10 +87,6 @@ def _off_limits(event: OffLimits) -> str:
 
 def _write_failed(event: WriteFailed) -> str:
     return f"{event.file}: cannot write at {event.offset}: {event.error}"
-
-
-def _discarded(event: Discarded) -> str:
-    return f"nothing followed its HERALD; {event.name} is removed"
 
 
 def _ended(event: Ended) -> str:
@@ -114,11 +116,11 @@ def _time(seconds: float) -> str:
 _TELLERS: dict[type[Event], Callable[[Any], str]] = {
     Listening: _listening,
     Refused: _refused,
+    Heralded: _heralded,
     Started: _started,
     HeaderReceived: _header,
     OffLimits: _off_limits,
     WriteFailed: _write_failed,
-    Discarded: _discarded,
     Ended: _ended,
     Stopped: _stopped,
 }
@@ -136,7 +138,7 @@ class StatusLines:
         """Note how far a dump is, or that it is over."""
         if isinstance(event, Progress):
             self._dumps[event.dump] = event, self._rate(event)
-        elif isinstance(event, (Ended, Discarded)):
+        elif isinstance(event, Ended):
             self._dumps.pop(event.dump, None)
 
     def _rate(self, event: Progress) -> float:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,9 @@ class Netdump_am(AnsweringMachine[Packet]):
             raise
         self.socket.idle = self._look_at_clock
         by_port = self.ack_port is None
-        self.receiver = Receiver(self.dumps, self.limits, by_port=by_port, slots=_SLOTS)
+        self.receiver = Receiver(
+            self.dumps, self.limits, secret=os.urandom(16), by_port=by_port, slots=_SLOTS
+        )
         self.slots: dict[int, int] = {}  # by the server's port
         self.optsniff["opened_socket"] = self.socket
 

@@ -38,8 +38,8 @@ _EPHEMERAL = range(49152, 65536)  # RFC 6335
 class DumpServerSocket(SuperSocket):
     """Receives messages, each with IP() and UDP() that tell who sent it to which port.
 
-    What is sent leaves from the port that its UDP layer names. ``idle`` is called now and then while somebody waits for messages;
-    ``end`` is the address and port that HERALDs come to.
+    What is sent leaves from the port that its UDP layer names. ``idle`` is called now and then
+    while somebody waits for messages; ``end`` is the address and port that HERALDs come to.
     """
 
     end: End

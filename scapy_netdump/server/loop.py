@@ -8,6 +8,7 @@ with ServerLoop(LiveDumps(directory), on_event=print) as loop:
 from __future__ import annotations
 
 import mmap
+import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -135,6 +136,7 @@ class ServerLoop:
         self._receiver = Receiver(
             OutsideSinks(sinks, self._relay),
             options.limits,
+            secret=os.urandom(16),
             by_port=options.ack_port is None,
             slots=self._slots,
             most=most,

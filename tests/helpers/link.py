@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from helpers.receiving import MemorySinks
+from helpers.receiving import DataPorts, MemorySinks
 from helpers.traffic import header
 
 from scapy_netdump import formats
 from scapy_netdump.core.receiving.events import Ended
 from scapy_netdump.core.receiving.limits import Limits
 from scapy_netdump.core.receiving.receiver import Receiver
-from scapy_netdump.core.receiving.session import Session
 from scapy_netdump.core.sending.faults import Faults, Rates
 from scapy_netdump.core.sending.sender import Sender
 from scapy_netdump.wire import ACK_SIZE, Buffer, messages
@@ -58,21 +57,22 @@ class Server:
         self.sinks = MemorySinks()
         self.ended: list[Ended] = []
         self.deaf = False
-        self._receiver = Receiver(self.sinks, limits or Limits(heralds=1e6))
-        self._sessions: dict[int, Session] = {}
+        self._receiver = Receiver(self.sinks, limits or Limits(heralds=1e6), secret=b"")
+        self._ports = DataPorts(self._receiver)
 
     def take(self, datagram: bytes, port: int, now: float) -> list[tuple[bytes, int]]:
         """Acks, each with the port that it comes from."""
         if self.deaf:
             return []
         if port == formats.HERALD_PORT:
-            answer = self._receiver.herald(CLIENT, SERVER, datagram, now)
+            answer = self._ports.herald(CLIENT, SERVER, datagram, now)
             if answer is None:
                 return []
-            session, acks = answer
-            port = self._port(session)
-        elif port in self._sessions:
-            acks = self._sessions[port].receive(datagram, now)
+            data_port, acks = answer
+            port = _FIRST_PORT + data_port.slot
+        elif port >= _FIRST_PORT:
+            session = self._receiver.session(CLIENT, SERVER, port - _FIRST_PORT, now)
+            acks = b"" if session is None else self._receiver.receive(session, datagram, now)
         else:
             return []
         self._settle(now)
@@ -83,20 +83,11 @@ class Server:
         self._settle(now)
 
     def vmcores(self) -> list[bytes]:
-        return [bytes(sink.files[formats.VMCORE]) for sink in self.sinks.dumps]
-
-    def _port(self, session: Session) -> int:
-        for port, known in self._sessions.items():
-            if known is session:
-                return port
-        port = _FIRST_PORT + len(self._sessions)
-        self._sessions[port] = session
-        return port
+        return self.sinks.vmcores()
 
     def _settle(self, now: float) -> None:
         outcome = self._receiver.take()
-        successors = dict(outcome.moved)
-        self._sessions = {port: successors.get(s, s) for port, s in self._sessions.items()}
+        self._receiver.filing -= len(outcome.closings)
         self.ended += [closing.run(now) for closing in outcome.closings]
 
 

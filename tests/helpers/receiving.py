@@ -13,7 +13,10 @@ from typing import Any
 
 from scapy_netdump import wire
 from scapy_netdump.core.account import Account
+from scapy_netdump.core.extents import Range
 from scapy_netdump.core.receiving.events import Event
+from scapy_netdump.core.receiving.receiver import Receiver
+from scapy_netdump.core.receiving.session import Session
 from scapy_netdump.core.receiving.sinks import Sinks
 from scapy_netdump.core.verdict import Verdict
 from scapy_netdump.errors import StoreError
@@ -55,6 +58,8 @@ class MemorySink:
         self.others: list[tuple[int, int, bytes]] = []
         self.log: list[str] = []
         self.status = "begun"
+        self.here: tuple[list[Range], int] = [], 0
+        self.finished = False
         self.fail: Callable[[int, int], None] = lambda kind, offset: None
 
     def write(self, kind: int, pieces: Sequence[Buffer], offset: int) -> None:
@@ -78,6 +83,13 @@ class MemorySink:
         self.log.append("update")
         self.status = str(verdict)
 
+    def note_here(self, missing: Sequence[Range], end: int) -> None:
+        self.here = [*missing], end
+
+    def note_finished(self, missing: Sequence[Range], end: int) -> None:
+        self.here = [*missing], end
+        self.finished = True
+
     def sync(self) -> None:
         self.log.append("sync")
 
@@ -91,28 +103,74 @@ class MemorySink:
 
 
 class MemorySinks:
-    """Dumps in memory, in the order they began. ``full`` refuses more."""
+    """Dumps in memory, in the order they began. ``full`` refuses more; ``fail`` is that of dumps
+    that begin."""
 
     def __init__(self) -> None:
+        self.fail: Callable[[int, int], None] = lambda kind, offset: None
         self.dumps: list[MemorySink] = []
         self.asked: list[tuple[str, bytes]] = []
         self.full = False
 
     def vmcores(self) -> list[bytes]:
-        """What came of each dump."""
-        return [bytes(dump.files[VMCORE]) for dump in self.dumps]
+        """What came of each dump that began."""
+        begun = [dump for dump in self.dumps if "discard" not in dump.log]
+        return [bytes(dump.files[VMCORE]) for dump in begun]
 
     def begin(self, client: str, path: bytes) -> MemorySink:
         if self.full:
             raise StoreError("no room")
         self.asked.append((client, path))
         self.dumps.append(MemorySink(f"info.{client}.{len(self.dumps)}"))
+        self.dumps[-1].fail = self.fail
         return self.dumps[-1]
 
 
 def message(kind: int, seqno: int, offset: int = 0, payload: bytes = b"") -> bytes:
     """A message as it travels."""
     return wire.header(kind, seqno, offset, len(payload)) + payload
+
+
+class DataPort:
+    """Where a HERALD led a client: what it sends there, a receiver takes. What else is asked of
+    it, is asked of the last session that took anything."""
+
+    def __init__(self, receiver: Receiver, client: tuple[str, int], local: str, slot: int) -> None:
+        self.slot = slot
+        self.session: Session | None = None
+        self._receiver = receiver
+        self._client = client
+        self._local = local
+
+    def receive(self, data: Buffer, now: float, sizes: Sequence[int] | None = None) -> bytes:
+        """The acks."""
+        session = self._receiver.session(self._client, self._local, self.slot, now)
+        if session is None:
+            return b""
+        self.session = session
+        return self._receiver.receive(session, data, now, sizes)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+
+class DataPorts:
+    """The data ports of a receiver, as far as HERALDs led there."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._ports: dict[tuple[str, int], DataPort] = {}
+
+    def herald(
+        self, client: tuple[str, int], local: str, datagram: bytes, now: float
+    ) -> tuple[DataPort, bytes] | None:
+        """Have the receiver take a HERALD: where it leads, and the ack."""
+        answer = self._receiver.herald(client, local, datagram, now)
+        if answer is None:
+            return None
+        slot, ack = answer
+        new = DataPort(self._receiver, client, local, slot)
+        return self._ports.setdefault((client[0], slot), new), ack
 
 
 class Client:

@@ -27,7 +27,6 @@ from scapy_netdump import wire
 from scapy_netdump.core.receiving.events import Ended
 from scapy_netdump.core.receiving.limits import Limits
 from scapy_netdump.core.receiving.receiver import Receiver
-from scapy_netdump.core.receiving.session import Session
 from scapy_netdump.formats import FINISHED, HERALD, HERALD_PORT, KDH, VMCORE
 
 #: No datagram is longer on its way; a client waits so long before it begins again. Seconds.
@@ -35,6 +34,10 @@ LIFETIME = 1.0
 
 _TIMEOUT, _TRIES = 0.7, 4
 _PIECE, _CHUNK = 10, 5
+
+
+#: The data port of the first slot.
+_FIRST_PORT = 40_000
 
 
 @dataclass
@@ -147,7 +150,9 @@ class World:
         self.weather = weather
         self.sinks = MemorySinks()
         self.receiver = Receiver(
-            self.sinks, Limits(heralds=1e9, clients=clients, in_flight=_PIECE * _CHUNK)
+            self.sinks,
+            Limits(heralds=1e9, clients=clients, in_flight=_PIECE * _CHUNK),
+            secret=b"",
         )
         self.clients = {
             f"192.0.2.{number}": Client(f"192.0.2.{number}", self.random, weather)
@@ -156,7 +161,6 @@ class World:
         self.ended: list[tuple[Ended, MemorySink]] = []
         self.acked: set[tuple[str, int, int, bytes]] = set()
         self.forged = False
-        self._sessions: dict[int, Session] = {}
         self._queues: dict[int, deque[tuple[str, bytes]]] = {HERALD_PORT: deque()}
         self._order = count()
         self._events: list[tuple[float, int, str, tuple[str, bytes, int] | None]] = []
@@ -227,29 +231,27 @@ class World:
             self._drain(port)
 
     def _drain(self, port: int) -> None:
-        queue = self._queues[port]
+        queue = self._queues.setdefault(port, deque())
         while queue:
             client, datagram = queue.popleft()
             if port == HERALD_PORT:
                 self._herald(client, datagram)
-            elif port in self._sessions:
-                acks = self._sessions[port].receive(datagram, self.now)
-                self._note(client, datagram, acks)
-                self._answer(client, acks, port)
+            else:
+                slot = port - _FIRST_PORT
+                session = self.receiver.session((client, 20024), "192.0.2.1", slot, self.now)
+                if session is not None:
+                    acks = self.receiver.receive(session, datagram, self.now)
+                    self._note(client, datagram, acks)
+                    self._answer(client, acks, port)
             self._settle()
 
     def _herald(self, client: str, datagram: bytes) -> None:
-        known = self.receiver.sessions_of((client, 20024))
-        for port in [port for port, session in self._sessions.items() if session in known]:
-            self._drain(port)
+        for slot in self.receiver.slots_of((client, 20024)):
+            self._drain(_FIRST_PORT + slot)
         answer = self.receiver.herald((client, 20024), "192.0.2.1", datagram, self.now)
         if answer is not None:
-            session, ack = answer
-            ports = [port for port, one in self._sessions.items() if one is session]
-            port = ports[0] if ports else 40_000 + len(self._queues)
-            self._sessions[port] = session
-            self._queues.setdefault(port, deque())
-            self._answer(client, ack, port)
+            slot, ack = answer
+            self._answer(client, ack, _FIRST_PORT + slot)
 
     def _answer(self, client: str, acks: bytes, port: int) -> None:
         for at in range(0, len(acks), wire.ACK_SIZE):
@@ -263,10 +265,7 @@ class World:
 
     def _settle(self) -> None:
         outcome = self.receiver.take()
-        successors = dict(outcome.moved)
-        self._sessions = {
-            port: successors.get(session, session) for port, session in self._sessions.items()
-        }
+        self.receiver.filing -= len(outcome.closings)
         for closing in outcome.closings:
             sink = closing.sink
             assert isinstance(sink, MemorySink)

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The server's sockets by themselves: bursts, what they do not hear, and errors they bear."""
+"""The sockets of a server by themselves: bursts, what they do not hear, and errors they bear."""
 
 from __future__ import annotations
 
 import mmap
 import select
 import socket
+import sys
 import time
 from collections.abc import Iterator
 
@@ -13,16 +14,18 @@ import pytest
 from helpers.receiving import PATIENCE, Client
 
 from scapy_netdump import wire
+from scapy_netdump.net.listening import SharedPort
 from scapy_netdump.net.server_sockets import DataSocket, Poller
-from scapy_netdump.net.udp import MAX_DATAGRAM
+from scapy_netdump.net.udp import MAX_DATAGRAM, SOL_UDP
+
+needs_joining = pytest.mark.skipif(sys.platform != "linux", reason="UDP_GRO")
 
 SERVER, CLIENT, STRANGER = "127.73.0.1", "127.73.1.1", "127.73.2.1"
 
 
-def data_socket(connected: bool = True, coalescing: bool = True, port: int = 20024) -> DataSocket:
-    return DataSocket(
-        SERVER, (CLIENT, port), connected=connected, buffer=1 << 20, coalescing=coalescing
-    )
+def data_socket(coalescing: bool = True, port: int = 0) -> DataSocket:
+    end = SERVER, port
+    return DataSocket(end, (CLIENT, 20024), buffer=1 << 20, coalescing=coalescing)
 
 
 @pytest.fixture
@@ -30,14 +33,21 @@ def buffer() -> memoryview:
     return memoryview(bytearray(1 << 18))
 
 
-@pytest.fixture(params=[True, False], ids=["connected", "any port"])
-def server(request) -> Iterator[DataSocket]:
-    opened = data_socket(request.param)
+@pytest.fixture
+def server() -> Iterator[DataSocket]:
+    opened = data_socket()
     yield opened
     opened.close()
 
 
-def wait_for(opened: DataSocket) -> None:
+@pytest.fixture(params=["0.0.0.0", SERVER])
+def shared(request) -> Iterator[SharedPort]:
+    opened = SharedPort(request.param, coalescing=True)
+    yield opened
+    opened.close()
+
+
+def wait_for(opened: DataSocket | SharedPort) -> None:
     assert select.select([opened.fileno()], [], [], PATIENCE)[0]
 
 
@@ -46,8 +56,7 @@ def test_datagrams_of_a_burst_lie_end_to_end(server, buffer):
         for size in (10, 0, 3000):
             client.socket.sendto(bytes([size % 251]) * size, server.local)
         wait_for(server)
-        (burst,) = server.receive(buffer)
-    assert (burst.start, burst.end, burst.sizes) == (0, 3010, [10, 0, 3000])
+        assert server.receive(buffer) == [10, 0, 3000]
     assert bytes(buffer[:3010]) == b"\n" * 10 + bytes([3000 % 251]) * 3000
     assert server.receive(buffer) == []
 
@@ -60,7 +69,7 @@ def test_nothing_is_cut_off_when_the_buffer_fills(server):
             client.socket.sendto(bytes(60_000), server.local)
     for _ in range(3):
         wait_for(server)
-        sizes += [burst.sizes for burst in server.receive(buffer)]
+        sizes.append(server.receive(buffer))
     assert sizes == [[60_000]] * 3
 
 
@@ -69,9 +78,9 @@ def test_only_the_client_is_heard(server, buffer):
         for sender in (stranger, client, stranger, client):
             sender.socket.sendto(b"from" + sender.socket.getsockname()[0].encode(), server.local)
         wait_for(server)
-        bursts = server.receive(buffer)
-    assert sum(len(burst.sizes) for burst in bursts) == 2
-    assert all(STRANGER.encode() not in bytes(buffer[b.start : b.end]) for b in bursts)
+        sizes = server.receive(buffer)
+    assert len(sizes) == 2
+    assert STRANGER.encode() not in bytes(buffer[: sum(sizes)])
 
 
 def test_a_burst_does_not_go_on_for_ever(server, buffer):
@@ -79,7 +88,7 @@ def test_a_burst_does_not_go_on_for_ever(server, buffer):
         for _ in range(200):
             client.socket.sendto(b"x", server.local)
         wait_for(server)
-        assert sum(len(burst.sizes) for burst in server.receive(buffer)) <= DataSocket.MOST
+        assert len(server.receive(buffer)) <= DataSocket.MOST
 
 
 def test_a_client_that_sends_one_at_a_time_is_found_out_when_it_no_longer_does(server, buffer):
@@ -87,13 +96,13 @@ def test_a_client_that_sends_one_at_a_time_is_found_out_when_it_no_longer_does(s
         for _ in range(100):
             client.socket.sendto(b"x", server.local)
             wait_for(server)
-            assert [burst.sizes for burst in server.receive(buffer)] == [[1]]
+            assert server.receive(buffer) == [1]
         for _ in range(300):
             client.socket.sendto(b"x", server.local)
         taken = []
         while sum(taken) < 300:
             wait_for(server)
-            taken.append(sum(len(burst.sizes) for burst in server.receive(buffer)))
+            taken.append(len(server.receive(buffer)))
     assert max(taken) == DataSocket.MOST
 
 
@@ -103,25 +112,26 @@ def test_each_ack_arrives_as_a_datagram_of_its_own(coalescing, count):
     opened = data_socket(coalescing=coalescing)
     with Client(CLIENT) as client:
         for _ in range(2):
-            opened.send(b"".join(map(wire.ack, range(count))), None)
+            opened.send(b"".join(map(wire.ack, range(count))))
             assert [client.hear() for _ in range(count)] == [*map(wire.ack, range(count))]
     opened.close()
 
 
 def test_an_icmp_error_costs_no_ack(server):
-    server.send(wire.ack(1), None)  # nobody is there: the next send is told of it
+    server.send(wire.ack(1))  # nobody is there: the next send is told of it
     with Client(CLIENT) as client:
-        server.send(wire.ack(2), None)
+        server.send(wire.ack(2))
         assert client.hear() == wire.ack(2)
 
 
-def test_what_came_before_the_socket_was_connected_is_not_heard(buffer, monkeypatch):
+def test_of_what_came_before_the_socket_was_connected_the_clients_is_heard(buffer, monkeypatch):
     """Between bind and connect anyone may send, and the system keeps it."""
-    with Client(STRANGER) as stranger:
+    with Client(STRANGER) as stranger, Client(CLIENT) as client:
         connect = socket.socket.connect
 
         def late(sock, address):
-            stranger.socket.sendto(b"evil", sock.getsockname())
+            for sender, data in ((stranger, b"evil"), (client, b"good"), (client, b"data")):
+                sender.socket.sendto(data, sock.getsockname())
             connect(sock, address)
 
         class Slow(socket.socket):
@@ -129,8 +139,64 @@ def test_what_came_before_the_socket_was_connected_is_not_heard(buffer, monkeypa
 
         monkeypatch.setattr(socket, "socket", Slow)
         opened = data_socket()
+        assert opened.receive(buffer) == [4]
+        assert bytes(buffer[:4]) == b"good"
+        assert opened.receive(buffer) == [4]
+        assert bytes(buffer[:4]) == b"data"
         assert opened.receive(buffer) == []
         opened.close()
+
+
+def test_a_shared_port_says_who_sent_to_which_address(shared, buffer):
+    with Client(CLIENT) as client, Client(STRANGER) as stranger:
+        client.socket.sendto(b"one", (SERVER, shared.port))
+        stranger.socket.sendto(b"three", (SERVER, shared.port))
+        for sender, data in ((CLIENT, b"one"), (STRANGER, b"three")):
+            wait_for(shared)
+            arrival = shared.receive(buffer)
+            assert arrival == ((sender, 20024), SERVER, len(data), [len(data)])
+            assert bytes(buffer[: arrival.end]) == data
+        assert shared.receive(buffer) is None
+        shared.send(wire.ack(1) + wire.ack(2), SERVER, (CLIENT, 20024))
+        assert [client.hear(), client.hear()] == [wire.ack(1), wire.ack(2)]
+        assert client.heard_from == (SERVER, shared.port)
+
+
+def test_a_dump_goes_on_at_its_port_on_a_socket_of_its_own(shared, buffer):
+    opened = data_socket(port=shared.port)
+    with Client(CLIENT) as client, Client(STRANGER) as stranger:
+        for sender in (client, stranger) * 20:
+            sender.socket.sendto(sender.socket.getsockname()[0].encode(), opened.local)
+        wait_for(opened)
+        sizes = []
+        while taken := opened.receive(buffer):
+            assert STRANGER.encode() not in bytes(buffer[: sum(taken)])
+            sizes += taken
+        assert len(sizes) == 20
+        assert [shared.receive(buffer).sender[0] for _ in range(20)] == [STRANGER] * 20
+    opened.close()
+
+
+@needs_joining
+@pytest.mark.parametrize("together", [1, 12])
+def test_datagrams_that_the_system_joined_have_their_own_sizes(shared, together):
+    """udp(7): UDP_SEGMENT at the sender, UDP_GRO here; on the way they stay one."""
+    buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    opened = data_socket()
+    with Client(CLIENT) as client:
+        for _ in range(20):  # by now many are expected at a time, which are alone
+            client.socket.sendto(bytes(1000), opened.local)
+        wait_for(opened)
+        assert len(opened.receive(buffer)) == 20
+        client.socket.setsockopt(SOL_UDP, 103, 1000)
+        for _ in range(together):
+            client.socket.sendto(bytes(4300), opened.local)
+        client.socket.sendto(bytes(2000), (SERVER, shared.port))
+        wait_for(opened)
+        assert opened.receive(buffer) == [1000, 1000, 1000, 1000, 300] * together
+        wait_for(shared)
+        assert shared.receive(buffer).sizes == [1000, 1000]
+    opened.close()
 
 
 @pytest.mark.parametrize("sizes", [[700] * 20, [700] * 19 + [9], [700, 9, 60_000, 0, 700] * 4])
@@ -146,9 +212,9 @@ def test_what_is_taken_in_one_call_lies_end_to_end_whatever_its_size(sizes):
             taken, came = [], b""
             while len(taken) < len(turn):
                 wait_for(opened)
-                for burst in opened.receive(buffer):
-                    taken += burst.sizes
-                    came += bytes(buffer[burst.start : burst.end])
+                sizes_now = opened.receive(buffer)
+                taken += sizes_now
+                came += bytes(buffer[: sum(sizes_now)])
             assert taken == turn
             assert came == b"".join(sent)
     opened.close()

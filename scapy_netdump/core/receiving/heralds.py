@@ -9,7 +9,6 @@ which comes there shows by itself that its sender did.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Container
 from hashlib import blake2b
@@ -42,10 +41,10 @@ class Heralds:
     """The last HERALDs, by the address of the client and the slot of the data port that it was
     told of: a number below ``slots``."""
 
-    def __init__(self, slots: int, secret: bytes | None = None) -> None:
-        """``secret`` is what strangers must not know: by default one that is made up."""
+    def __init__(self, slots: int, secret: bytes) -> None:
+        """``secret``: up to 64 bytes that strangers must not know."""
         self.slots = slots
-        self._secret = os.urandom(16) if secret is None else secret
+        self._secret = secret
         self._last: OrderedDict[tuple[str, int], Herald] = OrderedDict()
 
     def note(self, herald: Herald, taken: Container[int]) -> int:

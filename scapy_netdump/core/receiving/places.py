@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_network
+from math import ceil
 
 from ..identity import LONG_SILENCE
 from .limits import Limits
@@ -20,7 +21,7 @@ _STILL = 2 * LONG_SILENCE
 
 #: What one network (IPv4: /24, IPv6: /64) may have of all places, and what one address, where
 #: clients are told apart by their ports.
-_OF_NETWORK, _OF_ADDRESS = 0.75, 0.25
+_OF_NETWORK, _OF_ADDRESS = 0.75, 0.5
 
 
 def make_room(
@@ -46,7 +47,7 @@ def make_room(
 
 
 def _share(places: int, part: float) -> int:
-    return max(1, int(places * part))
+    return ceil(places * part)
 
 
 def _network(address: str) -> str:

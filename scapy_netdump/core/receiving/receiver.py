@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A dump server without its sockets: datagrams in, acks out.
 
-    receiver = Receiver(sinks, limits)
+    receiver = Receiver(sinks, limits, secret=os.urandom(16))
     answer = receiver.herald(("192.0.2.2", 20024), "192.0.2.1", datagram, now)
     if answer is not None:
         slot, ack = answer                      # send the ack from the data port of this slot
@@ -66,7 +66,8 @@ class Receiver:
     """All dumps that are being received, by the address of the client and the slot of the data
     port that they come to.
 
-    ``by_port``: clients are told apart by address and port, not by address alone. ``slots``: how
+    ``secret``: some bytes that strangers must not know. ``by_port``: clients are told apart by
+    address and port, not by address alone. ``slots``: how
     many data ports there are. ``most``: how many dumps there may be at once, those that linger or
     are being filed included. ``note_heralds``: a HERALD after which nothing comes leaves an info
     file. ``filing`` counts closings that are not done; whoever runs them keeps it.
@@ -77,6 +78,7 @@ class Receiver:
         sinks: Sinks,
         limits: Limits | None = None,
         *,
+        secret: bytes,
         by_port: bool = False,
         slots: int = 64,
         most: int = 1 << 16,
@@ -88,7 +90,7 @@ class Receiver:
         self._most = most
         self._note_heralds = note_heralds
         self._rate = Rate(self._limits.heralds)
-        self._heralds = Heralds(slots)
+        self._heralds = Heralds(slots, secret)
         self._herald_rate = Rate(_HERALDS_TOLD)
         self._untold_heralds = 0
         self._sessions: dict[str, dict[int, Session]] = {}
@@ -282,7 +284,8 @@ class Receiver:
                 if other is not session and other.phase is Phase.RUNNING:
                     other.end(TIMEOUT, _ANOTHER, now)
         elif session.phase is Phase.OVER:
-            if session.closing is not None and session.closing.cause == _ANOTHER:
+            ended = session.closing is not None and session.closing.cause == _ANOTHER
+            if ended or before is Phase.LINGERING:
                 self._rest(session, now)
             self._forget(session)
             self._outcome.gone.append(session)
@@ -292,7 +295,8 @@ class Receiver:
                 min(lingering, key=lambda one: one.last).end(TIMEOUT, "", now)
 
     def _rest(self, session: Session, now: float) -> None:
-        """What comes late of a dump that another one of its client ended begins none."""
+        """What comes late of a dump that FINISHED or another one of its client ended, begins
+        none."""
         self._resting = {place: until for place, until in self._resting.items() if until > now}
         self._resting[session.client, session.slot] = now + self._limits.linger
         if len(self._resting) > _MOST_RESTING:

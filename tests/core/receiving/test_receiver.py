@@ -8,15 +8,15 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from helpers.receiving import MemorySinks, message
+from helpers.receiving import DataPort, DataPorts, MemorySinks, message
 from helpers.traffic import header
 
 from scapy_netdump import wire
 from scapy_netdump.core.receiving.events import (
-    Discarded,
     Ended,
     Event,
     HeaderReceived,
+    Heralded,
     OffLimits,
     Refused,
     Started,
@@ -36,28 +36,32 @@ OTHER = ("192.0.2.3", 20024)
 class World:
     """A receiver, its dumps in memory, and what it told."""
 
-    def __init__(self, by_port: bool = False, **limits: Any) -> None:
+    def __init__(self, by_port: bool = False, note_heralds: bool = False, **limits: Any) -> None:
         self.sinks = MemorySinks()
-        self.receiver = Receiver(self.sinks, Limits(**limits), by_port=by_port)
+        self.receiver = Receiver(
+            self.sinks, Limits(**limits), secret=b"", by_port=by_port, note_heralds=note_heralds
+        )
+        self.ports = DataPorts(self.receiver)
         self.events: list[Event] = []
         self.moved: list[tuple[Session, Session]] = []
         self.gone: list[Session] = []
         self.now = 0.0
 
-    def herald(self, peer=PEER, path: bytes = b"", seqno: int = 1) -> Session | None:
+    def herald(self, peer=PEER, path: bytes = b"", seqno: int = 1) -> DataPort | None:
         datagram = message(HERALD, seqno, 0, path)
-        answer = self.receiver.herald(peer, LOCAL, datagram, self.now)
+        answer = self.ports.herald(peer, LOCAL, datagram, self.now)
         if answer is None:
             return None
         assert answer[1] == wire.ack(seqno)
         return answer[0]
 
-    def said(self, session: Session, *messages: bytes) -> list[int]:
+    def said(self, session: DataPort, *messages: bytes) -> list[int]:
         """The numbers that were acked."""
         return list(wire.acks(session.receive(b"".join(messages), self.now, [*map(len, messages)])))
 
     def settle(self) -> list[Event]:
         events, closings, moved, gone = self.receiver.take()
+        self.receiver.filing -= len(closings)
         self.moved += moved
         events += [closing.run(self.now) for closing in closings]
         self.events += events
@@ -80,11 +84,15 @@ def vmcore(seqno: int, offset: int, payload: bytes = b"data") -> bytes:
 
 def test_a_dump_from_herald_to_finished(world):
     session = world.herald(path=b"lab\0")
+    (heralded,) = world.settle()
+    assert isinstance(heralded, Heralded)
+    assert (heralded.client, heralded.path, heralded.server) == (PEER[0], "lab", LOCAL)
+    assert world.sinks.dumps == []
+    assert world.said(session, vmcore(2, 0, b"one "), vmcore(3, 4, b"two ")) == [2, 3]
     (started,) = world.settle()
     assert isinstance(started, Started)
     assert (started.client, started.path, started.name) == (PEER[0], "lab", "info.192.0.2.2.0")
     assert world.sinks.asked == [(PEER[0], b"lab")]
-    assert world.said(session, vmcore(2, 0, b"one "), vmcore(3, 4, b"two ")) == [2, 3]
     assert world.said(session, message(KDH, 4, 0, header(8))) == [4]
     assert world.said(session, message(FINISHED, 5)) == [5]
     (ended,) = world.told(Ended)
@@ -147,16 +155,19 @@ def test_of_bytes_that_differ_no_more_are_kept_and_acked_than_the_limit_says():
     assert [event.reason for event in world.told(OffLimits)] == ["more than 60 bytes differ"]
 
 
-def test_other_bytes_that_cannot_be_stored_are_not_acked(world):
+def test_other_bytes_that_cannot_be_stored_are_not_acked_and_may_come_again(world):
     session = world.herald()
     world.said(session, vmcore(2, 0, b"good"))
 
     def fail(kind: int, offset: int) -> None:
         raise StoreError("full")
 
-    world.sinks.dumps[0].fail = fail
+    sink = world.sinks.dumps[0]
+    sink.fail, works = fail, sink.fail
     assert world.said(session, vmcore(3, 0, b"evil")) == []
-    assert world.told(Ended)[0].reason == "error"
+    sink.fail = works
+    assert world.said(session, vmcore(3, 0, b"evil")) == [3]
+    assert sink.others == [(VMCORE, 0, b"evil")]
 
 
 def test_the_header_that_fits_counts_and_the_other_is_kept(world):
@@ -195,12 +206,12 @@ def test_a_client_that_began_again_after_its_herald_has_two_dumps(world):
     assert world.said(session, *first) == [0, 1, 2]
     assert world.said(session, *second, *end) == [9, 10, 11, 20, 21]
     assert world.sinks.vmcores() == [b"A" * 12, b"B" * 12]
-    old, new = world.told(Ended)
+    new, old = world.told(Ended)
     assert (old.dump, old.reason, old.complete) == (1, "contradicted", False)
     assert "two dumps of its client came to one port" in old.status
     assert (new.dump, new.reason, new.missing) == (2, "contradicted", [])
-    assert world.moved == [(session, session.successor)]
-    assert world.gone == [session]
+    (first,) = world.gone
+    assert world.moved == [(first, first.successor)]
 
 
 def test_what_two_dumps_have_in_common_both_have(world):
@@ -230,8 +241,9 @@ def test_a_client_that_began_again_may_still_send_to_the_port_of_the_dump_before
     assert world.said(old, *second, message(FINISHED, 12)) == [9, 10, 11, 12]
     assert world.sinks.vmcores() == [b"A" * 12, b"B" * 12]
     assert [ended.reason for ended in world.told(Ended)] == ["contradicted"] * 2
-    assert old.successor is new
-    assert world.moved == [(old, new)]
+    assert new.session is None
+    assert world.gone == [old.session]
+    assert world.moved == [(old.session, old.session.successor)]
 
 
 @pytest.mark.parametrize(("in_flight", "reason"), [(11, "contradicted"), (12, "success")])
@@ -308,7 +320,7 @@ def test_a_client_that_began_again_and_is_led_to_a_finished_dumps_port_gets_its_
     assert world.sinks.vmcores() == [b"data", b"next"]
     first, second = world.told(Ended)
     assert (first.reason, second.reason) == ("success", "contradicted")
-    assert old.successor is new
+    assert new.session is None
 
 
 def test_a_fault_while_a_dump_is_looked_into_costs_that_dump_alone(world):
@@ -360,47 +372,80 @@ def test_repeats_are_acked_and_not_written_again(world):
 # Faults of the reference server
 
 
-def test_nothing_is_acked_that_could_not_be_written(world):
-    session = world.herald()
-    sink = world.sinks.dumps[0]
+def full_from(offset: int) -> Any:
+    """A disk that takes no vmcore from an offset on."""
 
-    def full(kind: int, offset: int) -> None:
-        if offset >= 8:
+    def fail(kind: int, at: int) -> None:
+        if kind == VMCORE and at >= offset:
             raise StoreError("vmcore: No space left on device")
 
-    sink.fail = full
-    assert world.said(session, vmcore(2, 0), vmcore(3, 4), message(KDH, 4, 0, header(8))) == [
-        2,
-        3,
-        4,
-    ]
+    return fail
+
+
+def test_nothing_is_acked_that_could_not_be_written(world):
+    session = world.herald()
+    world.sinks.fail = full_from(8)
+    burst = vmcore(2, 0), vmcore(3, 4), message(KDH, 4, 0, header(16))
+    assert world.said(session, *burst) == [2, 3, 4]
     assert world.said(session, vmcore(5, 8), vmcore(6, 12)) == []
-    assert world.said(session, vmcore(7, 0), message(FINISHED, 8)) == []
     (failed,) = world.told(WriteFailed)
     assert (failed.file, failed.offset) == ("vmcore", 8)
     assert "No space left" in failed.error
+    world.now = 601.0
+    world.receiver.expire(world.now)
     (ended,) = world.told(Ended)
-    assert ended.reason == "error"
-    assert world.gone == [session]
+    assert (ended.reason, ended.missing) == ("error", [(8, 16)])
+    assert "No space left" in ended.status
+
+
+def test_a_disk_that_is_full_for_a_moment_costs_no_dump(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0))
+    sink = world.sinks.dumps[0]
+    sink.fail, works = full_from(0), sink.fail
+    for _ in range(3):
+        assert world.said(session, vmcore(3, 4), vmcore(4, 8)) == []
+    sink.fail = works
+    assert world.said(session, vmcore(3, 4), vmcore(4, 8)) == [3, 4]
+    assert world.said(session, message(KDH, 5, 0, header(12)), message(FINISHED, 6)) == [5, 6]
+    assert world.told(Ended)[0].reason == "success"
+    assert len(world.told(WriteFailed)) == 1  # they do not fill the log
+
+
+def test_a_dump_whose_first_bytes_cannot_be_stored_begins_when_they_can(world):
+    session = world.herald()
+    world.sinks.fail = full_from(0)
+    assert world.said(session, vmcore(2, 0)) == []
+    assert [sink.log for sink in world.sinks.dumps] == [["discard"]]
+    assert world.told(Started) == []
+    world.sinks.fail = full_from(100)
+    assert world.said(session, vmcore(2, 0)) == [2]
+    assert len(world.told(Started)) == 1
 
 
 def test_what_was_written_before_a_failure_in_the_same_burst_is_acked(world):
     session = world.herald()
-
-    def fail(kind: int, offset: int) -> None:
-        if offset == 100:
-            raise StoreError("vmcore: Input/output error")
-
-    world.sinks.dumps[0].fail = fail
+    world.sinks.fail = full_from(100)
     assert world.said(session, vmcore(2, 0), vmcore(3, 100), vmcore(4, 4)) == [2]
-    assert world.told(Ended)[0].status == (
-        "Dump not known to be complete: vmcore at offset 100: vmcore: Input/output error; "
-        "no sound dump header came, its length is not known"
-    )
+    assert world.said(session, vmcore(4, 4)) == [4]
+
+
+def test_an_info_file_that_cannot_be_rewritten_ends_no_dump(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0))
+
+    def refuse(*_: object) -> None:
+        raise StoreError("info: No space left on device")
+
+    world.sinks.dumps[0].update = refuse
+    assert world.said(session, message(KDH, 3, 0, header(4)), message(FINISHED, 4)) == [3, 4]
+    assert world.told(WriteFailed)[0].file == "info"
+    assert world.told(Ended)[0].reason == "success"
 
 
 def test_a_failure_to_file_a_finished_dump_is_an_error(world):
     session = world.herald()
+    world.said(session, vmcore(2, 0))
 
     def refuse(*_: object) -> None:
         raise StoreError("info: Read-only file system")
@@ -433,7 +478,7 @@ def test_after_finished_repeats_are_acked_again_until_it_no_longer_lingers():
     world.receiver.expire(world.now)
     assert world.said(session, *parts) == []
     assert len(world.told(Ended)) == 1
-    assert world.gone == [session]
+    assert world.gone == [session.session]
 
 
 def test_after_finished_new_data_is_neither_stored_nor_acked(world):
@@ -443,17 +488,34 @@ def test_after_finished_new_data_is_neither_stored_nor_acked(world):
     assert world.sinks.dumps[0].files[VMCORE] == b"data"
 
 
-def test_repeated_heralds_open_one_session_and_leave_nothing():
-    world = World(herald_expiry=60.0)
-    sessions = {world.herald(seqno=number) for number in range(1000)}
-    assert len(sessions) == 1
-    assert len(world.sinks.dumps) == 1
-    world.now = 61.0
-    world.receiver.expire(world.now)
-    assert len(world.told(Discarded)) == 1
-    assert world.sinks.dumps[0].log == ["discard"]
+def test_heralds_lead_to_one_place_and_leave_nothing(world):
+    assert len({world.herald(seqno=number) for number in range(1000)}) == 1
+    assert world.sinks.dumps == []
+    assert world.receiver.deadline() is None
+    world.receiver.stop(world.now)
     assert world.told(Ended) == []
-    assert world.gone == list(sessions)
+
+
+def test_data_may_come_long_after_its_herald(world):
+    session = world.herald(path=b"lab\0")
+    world.now = 599.0
+    world.receiver.expire(world.now)
+    assert world.said(session, vmcore(2, 0)) == [2]
+    assert world.sinks.asked == [(PEER[0], b"lab")]
+
+
+def test_a_herald_after_which_nothing_comes_leaves_a_file_if_that_is_asked_for():
+    world = World(note_heralds=True, expiry=600.0)
+    world.herald(path=b"lab\0")
+    world.said(world.herald(OTHER), vmcore(2, 0), message(FINISHED, 3))
+    assert world.receiver.deadline() == 30.0
+    world.now = 601.0
+    world.receiver.expire(world.now)
+    ended = [one for one in world.told(Ended) if one.client == PEER[0]]
+    assert [(one.reason, one.bytes_received) for one in ended] == [("timeout", 0)]
+    assert "nothing came but HERALDs" in ended[0].status
+    assert world.sinks.asked[-1] == (PEER[0], b"lab")
+    world.receiver.expire(world.now)
     assert world.receiver.deadline() is None
 
 
@@ -470,7 +532,7 @@ def test_a_herald_ends_a_running_dump_only_when_data_comes_to_the_new_one(world)
     assert (ended.dump, ended.reason) == (1, "timeout")
     assert "began another dump" in ended.status
     assert world.said(old, vmcore(4, 8)) == []
-    assert world.gone == [old]
+    assert world.gone == [old.session]
 
 
 def test_a_finished_alone_on_a_new_session_does_not_end_the_running_one(world):
@@ -516,7 +578,7 @@ def test_rubbish_keeps_no_session_alive():
     assert world.told(Ended)[0].ignored == 3
 
 
-def test_stopping_files_what_runs_and_discards_what_got_nothing(world):
+def test_stopping_files_what_runs(world):
     running = world.herald()
     world.said(running, vmcore(2, 0))
     world.herald(OTHER)
@@ -524,8 +586,7 @@ def test_stopping_files_what_runs_and_discards_what_got_nothing(world):
     (ended,) = world.told(Ended)
     assert ended.reason == "interrupted"
     assert ended.status.startswith("Dump not known to be complete: server was stopped")
-    assert len(world.told(Discarded)) == 1
-    assert [sink.log[-1] for sink in world.sinks.dumps] == ["finish", "discard"]
+    assert [sink.log[-1] for sink in world.sinks.dumps] == ["finish"]
 
 
 # The dump header
@@ -599,7 +660,7 @@ def test_what_is_no_herald_is_not_answered(world, datagram):
 
 @pytest.mark.parametrize("path", [b"no nul", b"x" * 2000 + b"\0"])
 def test_a_path_without_its_nul_or_too_long_leads_to_the_default_one_and_is_acked(world, path):
-    assert world.herald(path=path) is not None
+    world.said(world.herald(path=path), vmcore(2, 0))
     assert world.sinks.asked == [(PEER[0], b"")]
     assert "no NUL" in world.told(Started)[0].note
 
@@ -622,6 +683,41 @@ def test_only_clients_in_allowed_networks_may_dump():
     assert world.herald(("198.51.100.7", 20024)) is not None
     assert world.herald(("2001:db8::1%2", 20024)) is not None
     assert [event.client for event in world.told(Refused)] == [PEER[0]]
+
+
+def test_a_dump_that_a_limit_cut_off_says_so():
+    world = World(dump_size=8, expiry=600.0)
+    session = world.herald()
+    assert world.said(session, message(KDH, 2, 0, header(12)), vmcore(3, 0), vmcore(4, 4)) == [
+        2,
+        3,
+        4,
+    ]
+    assert world.said(session, vmcore(5, 8)) == []
+    world.now = 601.0
+    world.receiver.expire(world.now)
+    (ended,) = world.told(Ended)
+    assert ended.reason == "limit"
+    assert "cut off by a limit: the dump is larger than 8 bytes" in ended.status
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_one_message_over_many_islands_is_one_read_and_one_write(world, differs):
+    session = world.herald()
+    islands = [vmcore(2 + n, 4 * n, b"x") for n in range(1000)]
+    assert len(world.said(session, *islands)) == 1000
+    sink = world.sinks.dumps[0]
+    reads: list[tuple[int, int]] = []
+    read = sink.read
+    sink.read = lambda kind, start, end: reads.append((start, end)) or read(kind, start, end)
+    del sink.written[VMCORE][:]
+    data = b"xyz!" * 1000
+    other = b"?" + data[1:] if differs else data
+    assert world.said(session, vmcore(5000, 0, other)) == [5000]
+    assert sink.written[VMCORE] == [(0, 4000)]
+    assert sink.files[VMCORE] == data
+    assert len(reads) <= 3
+    assert session.account.conflicting_bytes == differs
 
 
 def test_a_dump_may_not_be_too_large():
@@ -649,71 +745,129 @@ def test_a_key_without_end_is_not_taken(world):
     assert len(world.told(OffLimits)) == 1
 
 
+def begin(world: World, *addresses: str, port: int = 20024) -> list[list[int]]:
+    """Have clients begin dumps: what of their first byte was acked."""
+    return [world.said(world.herald((address, port)), vmcore(2, 0, b"x")) for address in addresses]
+
+
 def test_so_many_clients_may_dump_at_once():
     world = World(clients=2)
-    sessions = [world.herald(("192.0.2.2", 1)), world.herald(("192.0.2.3", 1))]
-    for session in sessions:
-        world.said(session, vmcore(2, 0))
-    assert world.herald(("192.0.2.4", 1)) is None
-    assert world.herald(("192.0.2.3", 1)) is not None  # began anew, and is no third
+    assert begin(world, "192.0.2.2", "198.51.100.3", "203.0.113.4") == [[2], [2], []]
+    assert begin(world, "198.51.100.3") == [[2]]  # began anew, and is no third
     (refused,) = world.told(Refused)
     assert "2 clients" in refused.reason
 
 
-def test_forged_heralds_make_room_for_a_client_after_a_while():
+def test_a_dump_that_stands_still_gives_its_place_to_one_that_moves():
+    world = World(clients=2)
+    begin(world, "192.0.2.2", "198.51.100.3")
+    large = world.herald(("192.0.2.2", 20024))
+    world.said(large, *[vmcore(3 + n, 60_000 * n, bytes(60_000)) for n in range(3)])
+    world.now = 5.0
+    assert begin(world, "203.0.113.4") == [[2]]  # the larger of those that stand still stays
+    ended = [one for one in world.told(Ended) if one.client == "198.51.100.3"]
+    assert "it stood still, and another client needed its place" in ended[0].status
+    world.now = 6.0
+    world.said(large, *[vmcore(10 + n, 180_000 + 60_000 * n, bytes(60_000)) for n in range(3)])
+    world.now = 10.0
+    assert begin(world, "203.0.113.5") == [[2]]
+    assert world.told(Ended)[-1].client == "203.0.113.4"
+
+
+def test_a_trickle_is_no_move():
+    world = World(clients=1)
+    port = world.herald()
+    for second in range(8):
+        world.now = float(second)
+        assert world.said(port, vmcore(2 + second, second, b"x")) == [2 + second]
+    assert begin(world, "203.0.113.5") == [[2]]
+
+
+def test_one_network_and_one_address_have_no_more_than_their_part():
+    world = World(clients=8)
+    near = [f"192.0.2.{number}" for number in range(2, 10)]
+    assert begin(world, *near) == [[2]] * 6 + [[], []]
+    assert "of its network" in world.told(Refused)[-1].reason
+    assert begin(world, "198.51.100.1", "2001:db8::1", "2001:db8::2") == [[2], [2], []]
+    world = World(clients=8, by_port=True)
+    begun = [begin(world, PEER[0], port=port) for port in range(1, 6)]
+    assert begun == [[[2]]] * 4 + [[[]]]
+    assert "of its address" in world.told(Refused)[-1].reason
+
+
+def test_no_more_dumps_begin_than_can_be_filed():
     world = World(clients=2, heralds=100)
     for number in range(2):
-        world.herald((f"198.51.100.{number}", 1))
-    assert world.herald() is None
-    world.now = 3.0
-    assert world.herald() is not None
-    assert [event.client for event in world.told(Discarded)] == ["198.51.100.0"]
+        session = world.herald((f"198.51.100.{number}", 1))
+        world.said(session, vmcore(2, 0), message(FINISHED, 3))
+    assert begin(world, "203.0.113.1") == [[]]
+    refused = [event for event in world.receiver.take().events if isinstance(event, Refused)]
+    assert "being filed" in refused[0].reason
+    world.receiver.filing = 0
+    assert begin(world, "203.0.113.1") == [[2]]
 
 
-def test_a_client_that_is_dumping_makes_no_room_by_its_other_herald():
-    world = World(clients=2)
-    world.said(world.herald(("192.0.2.2", 1)), vmcore(2, 0))
-    other = world.herald(("192.0.2.3", 1))
-    world.herald(("192.0.2.2", 1))  # the oldest that waits, but its client dumps all the same
-    world.now = 5.0
-    world.said(other, vmcore(2, 0, b""))
-    assert world.herald(("192.0.2.4", 1)) is None
+def test_data_that_comes_where_no_herald_led_begins_no_dump(world):
+    slots = [world.receiver.session(PEER, LOCAL, slot, 0.0) for slot in range(64)]
+    assert sum(session is not None for session in slots) == 1  # which a stranger has to guess
+
+
+def test_late_data_of_a_dump_that_another_one_ended_begins_none(world):
+    old = world.herald()
+    world.said(old, vmcore(2, 0))
+    new = world.herald()
+    world.said(new, vmcore(2, 0, b"next"))
+    world.herald()  # late, too
+    assert world.said(old, vmcore(3, 4)) == []
+    assert world.said(new, vmcore(3, 4)) == [3]
+    assert len(world.sinks.dumps) == 2
+
+
+def test_a_client_behind_an_address_translator_may_send_data_from_another_port():
+    world = World(by_port=True)
+    first, second = world.herald(("192.0.2.2", 1000)), world.herald(("192.0.2.2", 2000))
+    assert first.slot != second.slot
+    for port, slot in ((1000, second.slot), (1001, first.slot)):
+        session = world.receiver.session(("192.0.2.2", port), LOCAL, slot, 0.0)
+        assert session.receive(vmcore(2, 0), 0.0) == wire.ack(2)
+    assert [one.client_port for one in world.receiver.sessions()] == [2000, 1000]
 
 
 def test_so_many_dumps_may_begin_in_a_second_and_refusals_do_not_fill_the_log():
     world = World(heralds=5, clients=1000)
-    for number in range(100):
-        world.herald((f"198.51.100.{number}", 1))
+    begin(world, *[f"198.51.{number}.1" for number in range(100)])
     assert len(world.sinks.dumps) == 5
     assert len(world.told(Refused)) == 1
     world.now = 1.0
-    for number in range(10):
-        world.herald((f"203.0.113.{number}", 1))
+    begin(world, *[f"203.0.{number}.1" for number in range(10)])
     assert len(world.sinks.dumps) == 10
     assert world.told(Refused)[-1].count == 95
+
+
+def test_floods_of_heralds_do_not_fill_the_log(world):
+    for number in range(1000):
+        world.herald((f"198.51.{number % 250}.{number // 250}", 1))
+    world.now = 1.0
+    world.herald()
+    told = world.told(Heralded)
+    assert len(told) <= 20
+    assert sum(event.count for event in told) == 1001
 
 
 def test_finished_dumps_that_linger_are_no_more_than_clients():
     world = World(clients=3, heralds=100)
     for number in range(10):
-        session = world.herald((f"198.51.100.{number}", 1))
+        session = world.herald((f"198.51.{number}.1", 1))
         world.said(session, vmcore(2, 0), message(FINISHED, 3))
+        world.settle()
     assert len(world.told(Ended)) == 10
     assert len(world.gone) == 7
 
 
 def test_a_dump_that_there_is_no_place_for_is_refused(world):
     world.sinks.full = True
-    assert world.herald() is None
+    assert begin(world, PEER[0]) == [[]]
     assert world.told(Refused)[0].reason == "no room"
-
-
-def test_a_session_without_a_socket_is_given_up(world):
-    session = world.herald()
-    world.receiver.abandon(session, "no socket: Too many open files", world.now)
-    assert world.told(Refused)[0].reason == "no socket: Too many open files"
-    assert world.gone == [session]
-    assert world.sinks.dumps[0].log == ["discard"]
 
 
 def test_a_network_is_checked_when_it_is_given():

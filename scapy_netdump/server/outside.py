@@ -62,5 +62,8 @@ class _OutsideSink:
     def finish(self, account: Account, verdict: Verdict) -> Published:
         return self._outside(self._sink.finish, account, verdict)
 
+    def close(self) -> None:
+        self._sink.close()
+
     def discard(self) -> None:
         self._outside(self._sink.discard)

@@ -190,6 +190,7 @@ class LiveDump:
         self._told = 0
         self._here: tuple[Sequence[Range], int] | None = None
         self._noting = threading.Lock()
+        self._finished = self._closed = False
 
     @property
     def _files(self) -> DumpFiles:
@@ -310,7 +311,11 @@ class LiveDump:
                 self._dumps.completed(files)
             return published
         finally:
-            self._close()
+            self._over(finished=True)
+
+    def close(self) -> None:
+        """Nothing is read any more: give the descriptors back, once the dump has its names."""
+        self._over(closed=True)
 
     def discard(self) -> None:
         """Remove what there is: nothing came."""
@@ -327,6 +332,14 @@ class LiveDump:
     def _show(self) -> None:
         self._told = self._count
         self._files.show(self._header, _receiving(self._verdict, self._count))
+
+    def _over(self, finished: bool = False, closed: bool = False) -> None:
+        """It has its names, or nothing is read any more: with both, it needs nothing more."""
+        with self._noting:
+            self._finished, self._closed = self._finished or finished, self._closed or closed
+            last = self._finished and self._closed
+        if last:
+            self._close()
 
     def _close(self) -> None:
         while self._descriptors:

@@ -59,7 +59,7 @@ class MemorySink:
         self.log: list[str] = []
         self.status = "begun"
         self.here: tuple[list[Range], int] = [], 0
-        self.finished = False
+        self.finished = self.closed = False
         self.fail: Callable[[int, int], None] = lambda kind, offset: None
 
     def write(self, kind: int, pieces: Sequence[Buffer], offset: int) -> None:
@@ -97,6 +97,9 @@ class MemorySink:
         self.log.append("finish")
         self.status = str(verdict)
         return MemoryFiles()
+
+    def close(self) -> None:
+        self.closed = True
 
     def discard(self) -> None:
         self.log.append("discard")

@@ -35,7 +35,7 @@ class Limits:
     ranges: int = 1 << 11
     other: int = 16 << 20
     in_flight: int = 1 << 16
-    clients: int = 64
+    clients: int = 128
     heralds: float = 64.0
     allow: tuple[Network, ...] = ()
     expiry: float = LONGEST_PAUSE

@@ -249,6 +249,9 @@ class Receiver:
         """A client began again where its dump before goes: begin the one that goes on there. None
         if that cannot be; then the dump goes on, and what differs is kept beside it."""
         client = self._key_of(old)
+        others = self.sessions_of((old.client, old.client_port))
+        if any(one is not old and one.phase in _RECEIVING for one in others):
+            return None  # it sends its dump elsewhere
         herald = self._heralds.of(client) or Herald(
             client, old.client_port, old.server, old.heralded, old.account.path, "", now
         )
@@ -284,6 +287,7 @@ class Receiver:
                 if other is not session and other.phase is Phase.RUNNING:
                     other.end(TIMEOUT, _ANOTHER, now)
         elif session.phase is Phase.OVER:
+            session.sink.close()
             ended = session.closing is not None and session.closing.cause == _ANOTHER
             if ended or before is Phase.LINGERING:
                 self._rest(session, now)

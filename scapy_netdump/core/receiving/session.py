@@ -296,9 +296,12 @@ class Session:
         for place in range(run.number):
             start = run.start + place * (HEADER_SIZE + run.size)
             payload = view[start : start + run.size]
+            seqno = run.seqnos[place * ACK_SIZE : (place + 1) * ACK_SIZE]
             if self._take_one(run.type, run.offset + place * run.size, payload, now):
-                acks.append(run.seqnos[place * ACK_SIZE : (place + 1) * ACK_SIZE])
+                acks.append(seqno)
                 self.messages += 1
+                if run.type in (formats.VMCORE, formats.EKCD_KEY):
+                    self._number(int.from_bytes(seqno, "big"))
             else:
                 self.ignored += 1
 
@@ -322,6 +325,7 @@ class Session:
         self._note(run.offset, run.offset + len(data))
         self._vmcore.add(data, run.offset)
         self.messages += run.number
+        self._number(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
         self._stored(now)
         return True
 
@@ -339,9 +343,12 @@ class Session:
         if self._restart.over(now):
             self._settle_restart()
             return
-        if self.phase is Phase.LINGERING:  # what is here can no longer be compared
-            raise BeganAgainError
-        differs = not file.agrees(self._joined(run, view), run.offset)
+        data = self._joined(run, view)
+        differs = not file.agrees(data, run.offset)
+        if self.phase is Phase.LINGERING:
+            if differs or not file.extents.covers(run.offset, run.offset + len(data)):
+                raise BeganAgainError
+            return
         if differs and self._restart.means_another_dump(run.size * run.number):
             raise BeganAgainError
 
@@ -369,9 +376,7 @@ class Session:
                 self.account.add_doubt(DOUBT)
             if run.type == formats.FINISHED:
                 self._unseen = max(0, last - self._highest - 1)
-        elif run.type in (formats.VMCORE, formats.EKCD_KEY):
-            self._number(last)
-        self._highest = max(self._highest, last)
+            self._highest = max(self._highest, last)
 
     def _settle_restart(self) -> None:
         """The client is no longer expected to begin again."""
@@ -425,10 +430,9 @@ class Session:
         return True
 
     def _has(self, file: IncomingFile, payload: memoryview, offset: int) -> bool:
-        """Whether a message to a dump that is being filed brings what is here. Of the vmcore that
-        cannot be told by now: its client had all its acks before it sent FINISHED."""
+        """Whether a message to a dump that is being filed brings what is here."""
         covered = file.extents.covers(offset, offset + len(payload))
-        return file.kind != formats.VMCORE and covered and file.agrees(payload, offset)
+        return covered and file.agrees(payload, offset)
 
     def _take_other(self, file: IncomingFile, payload: memoryview, offset: int, now: float) -> bool:
         """Take a message some bytes of which are here with other values; whether it is stored."""

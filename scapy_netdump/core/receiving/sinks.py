@@ -23,8 +23,8 @@ class Sink(Protocol):
     """The files of one dump. All that fails raises StoreError.
 
     There is nothing on the disk before the first call that stores something. Calls may wait for
-    the disk. ``sync`` and ``finish`` may be called in another thread than the rest, after which
-    nothing else is called.
+    the disk. ``sync`` and ``finish`` may be called in another thread than the rest; beside them
+    and after them nothing but ``read`` and ``close`` is called.
     """
 
     @property
@@ -61,6 +61,9 @@ class Sink(Protocol):
 
     def finish(self, account: Account, verdict: Verdict) -> Published:
         """Give the files their final names, and the info file its last line."""
+
+    def close(self) -> None:
+        """Nothing is read any more, once ``finish`` is done."""
 
     def discard(self) -> None:
         """Remove what there is: nothing came."""

@@ -323,6 +323,26 @@ def test_a_client_that_began_again_and_is_led_to_a_finished_dumps_port_gets_its_
     assert new.session is None
 
 
+def test_what_comes_late_to_a_finished_dumps_port_harms_neither_it_nor_the_one_that_runs(world):
+    old = world.herald()
+    sent = vmcore(2, 0), message(KDH, 3, 0, header(4)), message(FINISHED, 4)
+    world.said(old, *sent)
+    new = world.herald()
+    assert world.said(old, *sent) == [2, 3, 4]  # before the first data of the new one
+    world.said(new, vmcore(2, 0, b"next"))
+    world.herald()  # late, too
+    assert world.said(old, *sent, vmcore(0, 0, b"junk"), vmcore(9, 4)) == [2, 3, 4]
+    assert world.said(new, vmcore(3, 4), message(KDH, 4, 0, header(8)), message(FINISHED, 5))
+    assert [ended.reason for ended in world.told(Ended)] == ["success", "success"]
+
+
+def test_a_message_that_is_refused_says_nothing_of_the_order(world):
+    session = world.herald()
+    assert world.said(session, vmcore(2, 0), vmcore(999, 2**63)) == [2]
+    assert world.said(session, message(KDH, 3, 0, header(4)), message(FINISHED, 4)) == [3, 4]
+    assert world.told(Ended)[0].reason == "success"
+
+
 def test_a_fault_while_a_dump_is_looked_into_costs_that_dump_alone(world):
     session = world.herald()
     world.said(session, vmcore(2, 0), message(FINISHED, 3))
@@ -469,8 +489,8 @@ def test_after_finished_repeats_are_acked_again_until_it_no_longer_lingers():
     session = world.herald()
     parts = vmcore(2, 0), message(KDH, 3, 0, header(4)), message(FINISHED, 4)
     assert world.said(session, *parts) == [2, 3, 4]
-    world.now = 29.0  # of the vmcore nobody can tell any more whether it is the same
-    assert world.said(session, *parts) == [3, 4]
+    world.now = 29.0
+    assert world.said(session, *parts) == [2, 3, 4]
     world.now = 58.0
     world.receiver.expire(world.now)
     assert world.said(session, parts[2]) == [4]

@@ -2,29 +2,26 @@
 """Dumps that a directory holds already, as far as they can be continued: what is known of each.
 
 Which bytes of a vmcore are here its mapfile tells; without one, the info file may. It does
-not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes. What
-else only the info file tells, that a dump is contradicted for one, is known again here.
+not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes, unless
+it noted them in a mapfile that may still be believed. What else only the info file tells, that a
+dump is contradicted for one, is known again here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..core.account import Account
-from ..core.extents import Range
 from ..core.small_files import MAX_KEY_SIZE
 from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
-from .mapfile import MapfileError, parse_mapfile
+from .mapfile import MAX_MAPFILE, MapfileError, Mapped, parse_mapfile, read_part_map
 from .naming import PART, FileName, Names, SavecoreNames, as_it_came, told_apart
 from .retention import INFO_SIZE
-
-_MAX_MAPFILE = 1 << 30
 
 
 class UnreadableError(StoreError):
@@ -89,26 +86,34 @@ class KeptFiles:
 
 
 def account_of(
-    *,
-    size: int,
-    missing: Sequence[Range],
-    end: int,
-    kdh: bytes = b"",
-    key: bytes = b"",
-    finished: bool = False,
+    *, size: int, mapped: Mapped | None, kdh: bytes = b"", key: bytes = b"", finished: bool = False
 ) -> Account:
-    """The account of a dump in files: a vmcore of ``size`` bytes of which those in ``missing`` are
-    not here, and which is to have ``end`` bytes, as far as a mapfile tells."""
+    """The account of a dump in files: a vmcore of ``size`` bytes, and what a mapfile tells of it:
+    what is missing, and how long it is to be; None if nothing does.
+
+    Whether FINISHED came counts only for what a header tells the length of: which messages
+    before it did not come is not known.
+    """
     account = Account()
     account.heralded = True
-    account.finished = finished
     account.headers.take(0, kdh)
     account.key.add(0, key)
     account.vmcore.add(0, size)
-    for start, stop in missing:
-        account.vmcore.remove(start, stop)
-    account.announce(end)
+    if mapped is not None:
+        for start, stop in mapped.missing:
+            account.vmcore.remove(start, stop)
+        account.announce(mapped.end)
+        finished |= mapped.finished and account.sound_header is not None
+    account.finished = finished
     return account
+
+
+def map_of(text: str | None, *, size: int, part: bool) -> Mapped | None:
+    """What a mapfile tells of a vmcore of ``size`` bytes; None if there is none, or none that may
+    be believed, as of a ``part`` that may have lost bytes. MapfileError if it is none."""
+    if text is None:
+        return None
+    return read_part_map(text, size) if part else Mapped(*parse_mapfile(text))
 
 
 def holes_are_known(
@@ -116,9 +121,10 @@ def holes_are_known(
 ) -> bool:
     """Whether what no mapfile tells to be missing of a vmcore is here, zeros too.
 
-    That is so if there is a mapfile (``mapped``), or an info file of ours that denies holes. A
-    vmcore of which nobody says anything may have any, and so may netdumpd's: its info file has
-    the header's values, but it keeps no header (``kdh``). Nobody notes the holes of a ``part``.
+    That is so if there is a mapfile to believe (``mapped``), or an info file of ours that denies
+    holes. A vmcore of which nobody says anything may have any, and so may netdumpd's: its info
+    file has the header's values, but it keeps no header (``kdh``). Of a ``part`` no info file
+    tells.
     """
     if mapped or part:
         return mapped
@@ -164,34 +170,30 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     map_ = f"{vmcore}.map" if directory.stat(f"{vmcore}.map") is not None else None
     status = directory.stat(vmcore)
     size = status.st_size if status else 0
-    missing, end = _mapped(directory, map_)
+    part = vmcore.endswith(PART)
+    text = None
+    if map_ is not None:
+        text = _read(directory, map_, MAX_MAPFILE).decode(errors="replace")
+    mapped = map_of(text, size=size, part=part)
     kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
     links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
     account = account_of(
-        size=min(size, end) if map_ is not None else size,
-        missing=missing,
-        end=end if map_ is not None else size,
+        size=min(size, mapped.end) if mapped is not None else size,
+        mapped=mapped,
         kdh=kdh,
         key=_read(directory, names.of("key", number), MAX_KEY_SIZE),
         finished=info in links,
     )
     told = Verdict.from_line(lines[-1]) if lines else None
-    text = "\n".join(lines)
+    info_text = "\n".join(lines)
     account.holes_known = holes_are_known(
-        part=vmcore.endswith(PART), mapped=map_ is not None, kdh=bool(kdh), info=text, told=told
+        part=part, mapped=mapped is not None, kdh=bool(kdh), info=info_text, told=told
     )
     if told is not None:
         account.recall(told)
     if told is None or told.kind is not Kind.CONTRADICTED:
         account.add_doubt(told_apart(files, (name.host, number)))
-    return KeptFiles(directory, names, number, vmcore, map_, told, info_values(text), account)
-
-
-def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int]:
-    """What a mapfile says is missing, and how long the vmcore is to be."""
-    if map_ is None:
-        return [], 0
-    return parse_mapfile(_read(directory, map_, _MAX_MAPFILE).decode(errors="replace"))
+    return KeptFiles(directory, names, number, vmcore, map_, told, info_values(info_text), account)
 
 
 def _read(directory: Directory, name: str, limit: int) -> bytes:

@@ -112,6 +112,18 @@ def info_values(text: str) -> dict[str, str]:
     return values
 
 
+def last_line(text: bytes) -> str:
+    """The last line of an info file, or of the end of one, which says whether its dump is whole.
+    Blank ones may follow for a moment, where it was written over (store/overwriting.py)."""
+    return text.rstrip(b"\n").rpartition(b"\n")[2].decode(errors="backslashreplace")
+
+
+def with_last_line(text: bytes, line: str) -> bytes:
+    """An info file with another last line."""
+    head, newline, _ = text.rstrip(b"\n").rpartition(b"\n")
+    return head + newline + f"{line}\n".encode()
+
+
 def info_origin(text: str) -> str:
     """Where the dump of an info file came from: an address, or a device; empty if it does not
     say."""

@@ -112,6 +112,17 @@ def write_message(descriptor: int, kind: int, offset: int, data: Buffer) -> None
         view = view[os.write(descriptor, view) :]
 
 
+def point_links(
+    directory: Directory, names: Names, info: str, key: str | None, vmcore: str | None, suffix: str
+) -> None:
+    """Have the links to the last dump lead to these files; ``suffix`` tells the vmcore's
+    compression."""
+    for link in names.stale_links():
+        directory.unlink(link)
+    for link, target in names.links(info, key, vmcore, suffix):
+        directory.point(link, target)
+
+
 class DumpFiles:
     """The files of one dump of a host. Methods raise OSError where nothing else is said.
 
@@ -134,6 +145,16 @@ class DumpFiles:
         self._created: set[int] = set()
         self._noting = threading.Lock()
         self._over = False
+
+    @classmethod
+    def adopt(cls, directory: Directory, names: Names, number: int) -> DumpFiles:
+        """The files of a dump that is here, but was not published by whoever received it."""
+        files = cls(directory, names, number)
+        files._counted = True
+        files._created = {
+            kind for kind in MODES if directory.stat(files.path(kind).name) is not None
+        }
+        return files
 
     def begin(self, verdict: Verdict, lock: bool) -> bool:
         """Create the info file; False if there is one already."""
@@ -292,10 +313,7 @@ class DumpFiles:
         """Have the links to the last dump lead to this one. What is in the way of them does not
         keep the dump from being filed."""
         with contextlib.suppress(OSError):
-            for link in self.names.stale_links():
-                self.directory.unlink(link)
-            for link, target in self.names.links(self.info, key, vmcore, suffix):
-                self.directory.point(link, target)
+            point_links(self.directory, self.names, self.info, key, vmcore, suffix)
             self.linked = True
 
     def _end_notes(self) -> None:

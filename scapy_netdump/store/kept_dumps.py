@@ -19,8 +19,15 @@ from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
-from .mapfile import MAX_MAPFILE, MapfileError, Mapped, parse_mapfile, read_part_map
-from .naming import PART, FileName, Names, SavecoreNames, as_it_came, told_apart
+from .mapfile import (
+    MAX_MAPFILE,
+    MapfileError,
+    Mapped,
+    notes_finished,
+    parse_mapfile,
+    read_part_map,
+)
+from .naming import MAP, PART, FileName, Names, as_it_came, names_for, told_apart
 from .retention import INFO_SIZE
 
 
@@ -37,8 +44,9 @@ class KeptName(NamedTuple):
 
 @dataclass(slots=True)
 class KeptFiles:
-    """The files of a dump that has a vmcore, and its account. ``told`` is the verdict of its info
-    file, ``values`` are that file's others, by their names."""
+    """The files of a dump that has a vmcore, of ``size`` bytes, and its account. ``told`` is the
+    verdict of its info file, ``values`` are that file's others, by their names. ``finished`` tells
+    whether its server noted that FINISHED had come before it was killed."""
 
     directory: Directory
     names: Names
@@ -48,6 +56,8 @@ class KeptFiles:
     told: Verdict | None
     values: dict[str, str]
     account: Account
+    size: int
+    finished: bool
 
     @property
     def info(self) -> str:
@@ -161,20 +171,19 @@ def load(directory: Directory, name: KeptName) -> KeptFiles:
 def _load(directory: Directory, name: KeptName) -> KeptFiles:
     files = list(filter(None, map(FileName.parse, directory.names())))
     vmcore = str(as_it_came(file for file in files if file.dump == name))
-    naming = Names if name.host else SavecoreNames
     number = name.number
-    info = naming(name.host, "").of("info", number)
-    lines = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").splitlines()
+    info = str(FileName("info", *name))
+    text = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").rstrip("\n")
+    lines = text.splitlines()
     address = (info_origin(lines[0]) if lines else "") or name.host
-    names = naming(name.host or address, address)
-    map_ = f"{vmcore}.map" if directory.stat(f"{vmcore}.map") is not None else None
-    status = directory.stat(vmcore)
-    size = status.st_size if status else 0
-    part = vmcore.endswith(PART)
-    text = None
-    if map_ is not None:
-        text = _read(directory, map_, MAX_MAPFILE).decode(errors="replace")
-    mapped = map_of(text, size=size, part=part)
+    names = names_for(name.host, address)
+    size = _size(directory, vmcore) or 0
+    # also if its server was killed right after it gave it its name
+    part_map = names.of("vmcore", number, end=PART + MAP)
+    there = [name for name in (f"{vmcore}{MAP}", part_map) if _size(directory, name) is not None]
+    map_ = there[0] if there else None
+    texts = [_read(directory, name, MAX_MAPFILE).decode(errors="replace") for name in there]
+    mapped = map_of(texts[0] if texts else None, size=size, part=map_ == part_map)
     kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
     links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
     account = account_of(
@@ -185,18 +194,25 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
         finished=info in links,
     )
     told = Verdict.from_line(lines[-1]) if lines else None
-    info_text = "\n".join(lines)
     account.holes_known = holes_are_known(
-        part=part, mapped=mapped is not None, kdh=bool(kdh), info=info_text, told=told
+        part=vmcore.endswith(PART), mapped=mapped is not None, kdh=bool(kdh), info=text, told=told
     )
     if told is not None:
         account.recall(told)
     if told is None or told.kind is not Kind.CONTRADICTED:
         account.add_doubt(told_apart(files, (name.host, number)))
-    return KeptFiles(directory, names, number, vmcore, map_, told, info_values(info_text), account)
+    finished = part_map in there and notes_finished(texts[-1])
+    return KeptFiles(
+        directory, names, number, vmcore, map_, told, info_values(text), account, size, finished
+    )
+
+
+def _size(directory: Directory, name: str) -> int | None:
+    status = directory.stat(name)
+    return None if status is None else status.st_size
 
 
 def _read(directory: Directory, name: str, limit: int) -> bytes:
     """A small file; nothing if there is none."""
-    status = directory.stat(name)
-    return b"" if status is None else directory.read(name, min(limit, status.st_size))
+    size = _size(directory, name)
+    return b"" if size is None else directory.read(name, min(limit, size))

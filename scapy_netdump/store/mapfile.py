@@ -70,6 +70,11 @@ def read_part_map(text: str, size: int, boot: str = THIS_BOOT) -> Mapped | None:
     return Mapped(missing, max(end, size), _FINISHED in lines)
 
 
+def notes_finished(text: str) -> bool:
+    """Whether the mapfile of a ``.part`` says that FINISHED had come, whenever that was."""
+    return _FINISHED in text.splitlines()
+
+
 def _text(notes: Iterable[str], missing: Iterable[Range], end: int) -> str:
     lines = [
         "# Mapfile. Created by scapy-netdump: + received, ? missing",

@@ -53,9 +53,8 @@ _OWN_NAME = re.compile(
 )
 
 _NEW_NAME = re.compile(r"(?P<target>.+)\.[0-9a-f]{8}\.new", re.DOTALL)
-_NUMBERS_OR_LINK = re.compile(
-    r"bounds(?:\..+)?|(?:info|key|vmcore|vmcore_encrypted)\.(?:.+\.)?last(?:\.gz|\.zst)?", re.DOTALL
-)
+_BOUNDS = re.compile(r"bounds(?:\..+)?", re.DOTALL)
+_LINK = re.compile(r"(?:info|key|vmcore|vmcore_encrypted)\.(?:.+\.)?last(?:\.gz|\.zst)?", re.DOTALL)
 
 #: Which dump of a directory: the host in its files' names, empty in savecore(8)'s, and its number.
 DumpId = tuple[str, int]
@@ -126,7 +125,12 @@ def is_new_name(name: str) -> bool:
     if match is None:
         return False
     target = match["target"]
-    return FileName.parse(target) is not None or _NUMBERS_OR_LINK.fullmatch(target) is not None
+    return bool(FileName.parse(target) or _BOUNDS.fullmatch(target) or is_last_link(target))
+
+
+def is_last_link(name: str) -> bool:
+    """Whether a link to the last dump is called so."""
+    return _LINK.fullmatch(name) is not None
 
 
 def is_own_name(name: str) -> bool:
@@ -326,3 +330,8 @@ class SavecoreNames(Names):
         yield "key.last"
         for kind in ("vmcore", "vmcore_encrypted"):
             yield from (f"{kind}.last{suffix}" for suffix in ("", *SUFFIXES))
+
+
+def names_for(host: str, address: str) -> Names:
+    """The names of the dumps of a host, as they are in file names: it has none in savecore(8)'s."""
+    return Names(host, address) if host else SavecoreNames(host, address)

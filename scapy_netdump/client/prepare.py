@@ -241,9 +241,10 @@ def _made_header(dump: Dump, preparation: Preparation) -> bytes:
 
 
 def _dumptime(text: str, default: int) -> int:
-    """The seconds since 1970 that ctime(3) wrote; which zone it took for UTC is not known."""
+    """The seconds since 1970 that ctime(3) wrote; which zone it took for UTC is not known, unless
+    it says so behind that."""
     try:
-        return max(0, calendar.timegm(time.strptime(text)))
+        return max(0, calendar.timegm(time.strptime(text.removesuffix(" +0000"))))
     except (ValueError, OverflowError):
         return default
 

@@ -28,6 +28,7 @@ _BEGINNINGS = {
 }
 
 _RECEIVING = "being received"
+_REMOVING = "being removed"
 
 #: What is said of a dump of which nobody noted the holes: of any, of one whose server was killed.
 ZEROS = "nothing is known to be missing, but zeros may be holes"
@@ -62,6 +63,11 @@ class Verdict:
         return cls(Kind.INCOMPLETE, f"{_RECEIVING}; {detail}" if detail else _RECEIVING)
 
     @classmethod
+    def removing(cls) -> Verdict:
+        """What is true of a dump of which some files may be gone already."""
+        return cls(Kind.INCOMPLETE, _REMOVING)
+
+    @classmethod
     def from_line(cls, line: str) -> Verdict | None:
         """What the last line of an info file says, whoever wrote it; None if it says nothing.
 
@@ -85,10 +91,16 @@ class Verdict:
         return self.kind is Kind.INCOMPLETE and self.reason.startswith(_RECEIVING)
 
     @property
+    def is_removing(self) -> bool:
+        """Whether somebody was removing the dump when this was said."""
+        return self == Verdict.removing()
+
+    @property
     def denies_holes(self) -> bool:
         """Whether this means that a vmcore has no holes, if no mapfile tells of any."""
         told = not any(words in self.reason for words in PASSING)
-        return told and not self.is_receiving and self.reason != _TIMED_OUT
+        passing = self.is_receiving or self.is_removing
+        return told and not passing and self.reason != _TIMED_OUT
 
     def because(self, cause: str) -> Verdict:
         """The same, with what led to it in front; of a complete dump nothing did."""

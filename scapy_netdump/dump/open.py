@@ -11,15 +11,14 @@ from pathlib import Path
 from ..capture.compressed import DamagedError, unpacker
 from ..capture.pcap import Pcap
 from ..capture.pcapng import Pcapng
-from ..core.extents import Range
 from ..core.small_files import MAX_KEY_SIZE
 from ..core.verdict import Kind, Verdict
 from ..errors import CaptureError, NetdumpError, StoreError, UsageError
 from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
-from ..store.kept_dumps import account_of, holes_are_known
-from ..store.mapfile import MapfileError, parse_mapfile
+from ..store.kept_dumps import account_of, holes_are_known, map_of
+from ..store.mapfile import MAX_MAPFILE, MapfileError, Mapped
 from ..store.naming import PART, FileName, Published, neighbours, told_apart
 from .captures import Captures, Progress
 from .cipher import Cipher
@@ -32,7 +31,6 @@ Passphrase = Callable[[Path], bytes]
 
 _HEAD = 64
 _MAX_INFO = 1 << 16
-_MAX_MAPFILE = 1 << 30
 
 
 class NoDumpError(NetdumpError):
@@ -98,25 +96,26 @@ def unlocked_with(
 def open_files(files: Published, name: str, unlock: Unlock | None = None) -> Dump:
     """Open a dump that is in files of its own. NoDumpError if its mapfile is none, StoreError if
     a file cannot be read."""
-    missing, end = _mapped(files.map)
     info = read_small(files.info, _MAX_INFO).decode(errors="backslashreplace")
     told = Verdict.from_line(true_status(files.info)) if files.info is not None else None
     content: Content = Held(b"", 0)
+    part = False
     if files.vmcore is not None:
         content = FileContent(files.vmcore)
-        if files.vmcore.name.endswith(PART) and (told is None or told.complete):
+        part = files.vmcore.resolve().name.endswith(PART)
+        if part and (told is None or told.complete):
             told = Verdict(Kind.INCOMPLETE, "it was not received to its end")
+    mapped = _mapped(files.map, content.size, part)
     account = account_of(
         size=content.size,
-        missing=missing,
-        end=end,
+        mapped=mapped,
         kdh=read_small(files.kdh, HEADER_SIZE),
         key=read_small(files.key, MAX_KEY_SIZE),
         finished=told is not None and told.complete,
     )
     account.holes_known = files.vmcore is None or holes_are_known(
-        part=files.vmcore.name.endswith(PART),
-        mapped=files.map is not None,
+        part=part,
+        mapped=mapped is not None,
         kdh=_has_header(files),
         info=info,
         told=told,
@@ -134,7 +133,7 @@ def open_content(content: Content, name: str = "the dump") -> Dump:
     capture, which is opened by its path."""
     if _begins_a_capture(content.read(0, _HEAD)):
         raise UsageError(f"{name}: these bytes are a capture, which is given by its path")
-    account = account_of(size=content.size, missing=content.missing, end=content.size)
+    account = account_of(size=content.size, mapped=Mapped(list(content.missing), content.size))
     account.examine(lambda start, stop: content.read(start, stop - start))
     return Dump(name, account, content)
 
@@ -155,13 +154,13 @@ def _told_apart(files: Published) -> str:
     return told_apart(names, names[0].dump) if names else ""
 
 
-def _mapped(mapfile: Path | None) -> tuple[list[Range], int]:
-    """What a mapfile says is missing, and how long the vmcore is to be; nothing if there is
-    none."""
+def _mapped(mapfile: Path | None, size: int, part: bool) -> Mapped | None:
+    """What a mapfile tells of a vmcore of ``size`` bytes."""
     if mapfile is None:
-        return [], 0
+        return None
     try:
-        return parse_mapfile(read_small(mapfile, _MAX_MAPFILE).decode(errors="replace"))
+        text = read_small(mapfile, MAX_MAPFILE).decode(errors="replace")
+        return map_of(text, size=size, part=part)
     except MapfileError as error:
         raise NoDumpError(f"{mapfile}: {error}") from None
 

@@ -1,33 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The text of an info file: as netdumpd writes it, as savecore(8) does, and read again."""
+"""The text of an info file: as netdumpd writes it, as savecore(8) does, and read again.
 
-from collections.abc import Iterator
+crashinfo(8) looks for the kernel of a dump by the lines from "Version String" to the next name, and
+compares them with the kernel's own version, which has two lines. So a version string is written
+over several, and nothing else is: control characters are escaped, as a line break within a string
+would forge lines. What follows a version string's first line begins with four blanks, as the
+kernel's second line does, and our own lines with two or none: it forges none of them either.
+"""
+
+from collections.abc import Iterable, Iterator
 
 from ..text import printable, utc_date
 from .header import DumpHeader
+
+_VERSION = "Version String"
+_INDENT = "    "
+
+_Item = tuple[str, object]
 
 
 def info_text(host: str, address: str, header: DumpHeader | None, last_line: str) -> str:
     """The text for a dump of `host` at `address`, ending in `last_line`.
 
-    Without a header there are but the first and the last line. Control characters are
-    escaped: a line break within a string would forge lines. The dump time is in UTC.
+    Without a header there are but the first and the last line. The dump time is in UTC.
     """
-    lines = [f"Dump from {host} [{address}]"]
-    if header is not None:
-        lines += [f"  {name}: {value}" for name, value in _items(header)]
-    return "".join(printable(line) + "\n" for line in [*lines, last_line])
+    items = _items(header) if header is not None else ()
+    return _text(f"Dump from {host} [{address}]", items, last_line)
 
 
-def _items(header: DumpHeader) -> Iterator[tuple[str, object]]:
+def _items(header: DumpHeader) -> Iterator[_Item]:
     yield "Architecture", header.architecture
     yield "Architecture Version", header.architectureversion
     yield "Dump Length", f"{header.dumplength}B ({header.dumplength >> 20} MB)"
     yield "Blocksize", header.blocksize
     yield "Compression", header.compression_name
-    yield "Dumptime", utc_date(header.dumptime)
+    yield "Dumptime", _dumptime(header)
     yield "Hostname", header.hostname
-    yield "Version String", header.versionstring.removesuffix("\n")
+    yield _VERSION, header.versionstring
     yield "Panic String", header.panicstring
     yield "Header Parity Check", "Pass" if header.parity_ok else "Fail"
     if not header.magic_ok:
@@ -37,40 +46,48 @@ def _items(header: DumpHeader) -> Iterator[tuple[str, object]]:
 def savecore_info_text(
     address: str, number: int, header: DumpHeader | None, last_line: str, *, complete: bool
 ) -> str:
-    """The text as savecore(8) writes it, which crashinfo(8) reads, for dump ``number`` from
-    ``address``, ending in ``last_line``, which says whether it is ``complete``. The lines are
-    those of printheader() in sbin/savecore/savecore.c.
-
-    Control characters are escaped as in netdumpd's. Only the line break within a
-    version string stays, as crashinfo(8) compares it with those of kernels; what follows is
-    indented so far that it forges no line.
-    """
-    lines = [f"Dump header from device: {address}"]
-    if header is not None:
-        lines += [f"  {name}: {value}" for name, value in _savecore_items(header)]
-    lines += [f"  Bounds: {number}", f"  Dump Status: {_dump_status(header, complete)}", last_line]
-    return "".join(f"{line}\n" for text in lines for line in _savecore_lines(text))
+    """The text as savecore(8) writes it, for dump ``number`` from ``address``, ending in
+    ``last_line``, which says whether it is ``complete``. The lines are those of printheader() in
+    sbin/savecore/savecore.c."""
+    items: list[_Item] = list(_savecore_items(header)) if header is not None else []
+    items += [("Bounds", number), ("Dump Status", _dump_status(header, complete))]
+    return _text(f"Dump header from device: {address}", items, last_line)
 
 
-def _savecore_lines(text: str) -> Iterator[str]:
-    first, *rest = text.split("\n")
-    yield printable(first)
-    for line in rest:
-        yield printable(f"    {line.lstrip(' ')}")
-
-
-def _savecore_items(header: DumpHeader) -> Iterator[tuple[str, object]]:
-    yield "Architecture", printable(header.architecture)
+def _savecore_items(header: DumpHeader) -> Iterator[_Item]:
+    yield "Architecture", header.architecture
     yield "Architecture Version", header.architectureversion
     yield "Dump Length", header.dumplength
     yield "Blocksize", header.blocksize
     yield "Compression", header.compression_name
-    yield "Dumptime", f"{utc_date(header.dumptime)} +0000"
-    yield "Hostname", printable(header.hostname)
-    yield "Magic", printable(header.magic)
-    yield "Version String", header.versionstring.removesuffix("\n")
-    yield "Panic String", printable(header.panicstring)
+    yield "Dumptime", _dumptime(header)
+    yield "Hostname", header.hostname
+    yield "Magic", header.magic
+    yield _VERSION, header.versionstring
+    yield "Panic String", header.panicstring
     yield "Dump Parity", header.parity
+
+
+def _dumptime(header: DumpHeader) -> str:
+    """The time with its zone, as savecore(8) writes it."""
+    date = utc_date(header.dumptime)
+    return date if date.endswith(")") else f"{date} +0000"
+
+
+def _text(first: str, items: Iterable[_Item], last: str) -> str:
+    lines = [printable(first)]
+    for name, value in items:
+        if name == _VERSION:
+            lines += _version_lines(str(value))
+        else:
+            lines.append(printable(f"  {name}: {value}"))
+    return "".join(f"{line}\n" for line in [*lines, printable(last)])
+
+
+def _version_lines(version: str) -> Iterator[str]:
+    first, *rest = version.removesuffix("\n").split("\n")
+    yield printable(f"  {_VERSION}: {first}")
+    yield from (printable(_INDENT + line.lstrip(" ")) for line in rest)
 
 
 def _dump_status(header: DumpHeader | None, complete: bool) -> str:
@@ -86,13 +103,25 @@ def info_values(text: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for line in text.splitlines():
         name, colon, value = line.strip().partition(": ")
-        if line.startswith("    ") and "Version String" in values:
-            values["Version String"] += f"\n{line}"
+        if line.startswith(_INDENT) and _VERSION in values:
+            values[_VERSION] += f"\n{line}"
         elif colon and line.startswith("  "):
             values.setdefault(name, value)
-    if "Version String" in values:
-        values["Version String"] = values["Version String"].replace(r"\n", "\n")
+    if _VERSION in values:  # which was on one line once
+        values[_VERSION] = values[_VERSION].replace(r"\n", "\n")
     return values
+
+
+def last_line(text: bytes) -> str:
+    """The last line of an info file, or of the end of one, which says whether its dump is whole.
+    Blank ones may follow for a moment, where it was written over (store/overwriting.py)."""
+    return text.rstrip(b"\n").rpartition(b"\n")[2].decode(errors="backslashreplace")
+
+
+def with_last_line(text: bytes, line: str) -> bytes:
+    """An info file with another last line."""
+    head, newline, _ = text.rstrip(b"\n").rpartition(b"\n")
+    return head + newline + f"{line}\n".encode()
 
 
 def info_origin(text: str) -> str:

@@ -8,6 +8,9 @@ The rules, more strict than netdumpd's (PROTOCOL.md "Observed answers"):
   beginning is refused.
 - No part of it is a symbolic link, not even one that stays below: such a link can be
   changed by whoever may write there between any two looks at it.
+- What is to be made has few levels, and no name that a file of a dump may come to have: a
+  directory called ``bounds.HOST`` or ``info.HOST.last`` would be in the way of that host's
+  dumps. What is there already may be entered, whatever it is called.
 
 Linux has openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS since 5.6. Elsewhere, and
 where directories are to be made on the way, each part is opened from the one before it with
@@ -25,11 +28,15 @@ import sys
 from typing import NamedTuple
 
 from ..errors import StoreError
-from ..text import printable
+from ..text import counted, printable
+from .naming import is_own_name
 
 #: FreeBSD's MAXPATHLEN (sys/param.h), the NUL included, and the longest name.
 _MAX_PATH = 1024
 _MAX_NAME = 255
+
+#: Levels of directories that are made for one path: each takes an inode, and a block.
+MAX_MADE = 8
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -98,8 +105,11 @@ def _names(path: bytes) -> list[bytes]:
 
 
 def _refused(path: bytes, reason: str) -> PathRefusedError:
-    text = printable(path.decode(errors="backslashreplace"))
-    return PathRefusedError(f"path '{text}' is refused: {reason}")
+    return PathRefusedError(f"path '{_shown(path)}' is refused: {reason}")
+
+
+def _shown(name: bytes) -> str:
+    return printable(name.decode(errors="backslashreplace"))
 
 
 def _open(descriptor: int, plain: bytes, names: list[bytes]) -> int:
@@ -122,18 +132,55 @@ def _openat2(descriptor: int, path: bytes) -> int:
 
 
 def _walk(descriptor: int, names: list[bytes], *, create: bool = False) -> tuple[int, int]:
-    """Part by part; what was opened is the same directory whatever has its name since."""
-    made = 0
+    """Part by part; what was opened is the same directory whatever has its name since. If not
+    all can be made, nothing is."""
+    made: list[tuple[int, bytes]] = []  # a descriptor of what each was made in
     here = os.open(".", _FLAGS, dir_fd=descriptor)
     try:
-        for name in names:
-            if create:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, 0o700, dir_fd=here)
-                    made += 1
-            above, here = here, os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=here)
+        for place, name in enumerate(names):
+            above = here
+            try:
+                here = _enter(name, above)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                if not made:
+                    _check_new(names, place)
+                if _make(name, above):
+                    made.append((os.dup(above), name))
+                here = _enter(name, above)
             os.close(above)
     except BaseException:
         os.close(here)
+        for above, name in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=above)
         raise
-    return here, made
+    finally:
+        for above, _ in made:
+            os.close(above)
+    return here, len(made)
+
+
+def _enter(name: bytes, above: int) -> int:
+    return os.open(name, _FLAGS | os.O_NOFOLLOW, dir_fd=above)
+
+
+def _make(name: bytes, above: int) -> bool:
+    """Make a directory; False if somebody else did."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=above)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _check_new(names: list[bytes], place: int) -> None:
+    """Whether the directories from ``place`` on may be made. PathRefusedError if not."""
+    path, new = b"/".join(names), names[place:]
+    if len(new) > MAX_MADE:
+        levels = counted(len(new), "level")
+        raise _refused(path[:40] + b"...", f"{levels} would have to be made, {MAX_MADE} are")
+    for name in new:
+        if is_own_name(os.fsdecode(name)):
+            raise _refused(path, f"'{_shown(name)}' is a name for files of dumps")

@@ -28,7 +28,7 @@ from ..core.observing.disputes import Prefer
 from ..core.verdict import HOLES_UNKNOWN, Kind, Verdict
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
-from .dump_files import MODES, vmcore_suffix, write_message
+from .dump_files import MODES, point_links, vmcore_suffix, write_message
 from .mapfile import mapfile_text
 from .naming import OTHER, Published
 from .retention import INFO_SIZE
@@ -217,14 +217,10 @@ class _Continuation:
     def _link(self, account: Account, key: str | None, vmcore: str) -> None:
         """Let the links follow, unless they tell of a later dump."""
         kept, directory = self._kept, self._kept.directory
-        links = dict(kept.names.links(kept.info, key, vmcore, vmcore_suffix(account)))
-        latest = directory.target(next(iter(links)))
-        if not account.finished or latest not in (None, kept.info):
-            return
-        for link in kept.names.stale_links():
-            directory.unlink(link)
-        for link, target in links.items():
-            directory.point(link, target)
+        suffix = vmcore_suffix(account)
+        link, _ = next(kept.names.links(kept.info, key, vmcore, suffix))
+        if account.finished and directory.target(link) in (None, kept.info):
+            point_links(directory, kept.names, kept.info, key, vmcore, suffix)
 
 
 def _union(some: Extents, others: Extents) -> Extents:

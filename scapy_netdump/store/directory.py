@@ -12,17 +12,24 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StoreError
 from .beneath import PathRefusedError, open_beneath
+from .naming import new_name
+from .overwriting import NO_SPACE, overwrite
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: What link(2) answers where it may not or cannot: FAT, some network file systems.
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
+#: What link(2) answers where it may not or cannot: FAT, some network file systems; and where a
+#: second name needs room, as on tmpfs, that another name in place of the first does not.
+_NO_LINKS = NO_SPACE | {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
+
+#: What flock(2) answers where it cannot lock, not where somebody else has.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class Directory:
@@ -105,6 +112,18 @@ class Directory:
         finally:
             os.close(descriptor)
 
+    def read_end(self, name: str, size: int) -> bytes:
+        """The last ``size`` bytes of a regular file."""
+        descriptor = self.open_file(name)
+        try:
+            with self._named(name):
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise OSError(errno.EINVAL, "Not a regular file")
+                return os.pread(descriptor, size, max(0, status.st_size - size))
+        finally:
+            os.close(descriptor)
+
     def save(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Write a new small file; FileExistsError if the name is taken."""
         os.close(self.save_locked(name, data, mode))
@@ -128,15 +147,59 @@ class Directory:
         """Write a small file so that it is there either as it was or as it is to be."""
         os.close(self.replace_locked(name, data))
 
-    def replace_locked(self, name: str, data: bytes) -> int:
-        """``replace``, and a descriptor as from ``save_locked``."""
-        new = _new_name(name)
-        descriptor = self.save_locked(new, data)
+    def replace_locked(self, name: str, data: bytes, held: int | None = None) -> int:
+        """``replace``, and a descriptor as from ``save_locked``: ``held``, the one that the file
+        is locked by, which the caller closes otherwise, or a new one.
+
+        Where there is no room for a second file, the first is overwritten, as it has its blocks.
+        """
+        new = new_name(name)
+        try:
+            descriptor = self.save_locked(new, data)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            with self._named(name):
+                return self._overwrite(name, data, held, error)
         try:
             self._rename_over(new, name)
         except BaseException:
             os.close(descriptor)
             raise
+        return descriptor
+
+    def _overwrite(self, name: str, data: bytes, held: int | None, why: OSError) -> int:
+        """Write over a file, or raise ``why`` it had to be tried."""
+        try:
+            descriptor = held if held is not None else self.open_file(name, os.O_RDWR)
+        except OSError:
+            raise why from None
+        fits = False
+        try:
+            fits = overwrite(descriptor, data)
+        finally:
+            if held is None and not fits:
+                os.close(descriptor)
+        if not fits:
+            raise why
+        _lock(descriptor)
+        return descriptor
+
+    def claim(self, name: str) -> int | None:
+        """A descriptor by which a file is locked, so that others who claim it get none; None if
+        somebody has, or the file is another one since. Where nothing can be locked it is not."""
+        descriptor = self.open_file(name, os.O_RDWR)
+        try:
+            with self._named(name):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                return None
+        there = self.stat(name)
+        if there is None or not os.path.samestat(there, os.fstat(descriptor)):
+            os.close(descriptor)
+            return None
         return descriptor
 
     def locked(self, name: str) -> bool:
@@ -173,10 +236,20 @@ class Directory:
                 os.unlink(old, dir_fd=self.descriptor)
 
     def point(self, link: str, target: str) -> None:
-        """Make ``link`` a symbolic link to ``target`` beside it, whatever it was before."""
-        new = _new_name(link)
+        """Make ``link`` a symbolic link to ``target`` beside it, whatever it was before.
+
+        Where there is no room for a second one, a link goes before it is made anew.
+        """
+        new = new_name(link)
         with self._named(link):
-            os.symlink(target, new, dir_fd=self.descriptor)
+            try:
+                os.symlink(target, new, dir_fd=self.descriptor)
+            except OSError as error:
+                if error.errno not in NO_SPACE or self.target(link) is None:
+                    raise
+                os.unlink(link, dir_fd=self.descriptor)
+                os.symlink(target, link, dir_fd=self.descriptor)
+                return
         self._rename_over(new, link)
 
     def target(self, link: str) -> str | None:
@@ -243,12 +316,6 @@ class Directory:
         except OSError as error:
             number = error.errno or errno.EIO
             raise OSError(number, error.strerror, str(self.path / name)) from None
-
-
-def _new_name(name: str) -> str:
-    """What a file is called until it takes the place of another: a name that no other process
-    hits upon at the same time."""
-    return f"{name}.{os.urandom(4).hex()}.new"
 
 
 def _lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:

@@ -4,29 +4,39 @@
 In the dump directory: ``info.HOST.N``, ``vmcore.HOST.N`` (or ``vmcore_encrypted``, with
 ``.gz`` or ``.zst`` when compressed), ``key.HOST.N``, ``kdh.HOST.N``, ``bounds.HOST`` and the
 links ``*.HOST.last``. While bytes are still to come the vmcore is called ``.part`` and the
-info says so: nothing that was interrupted looks whole.
+info says so: nothing that was interrupted looks whole. A mapfile beside the ``.part`` may say
+which bytes are here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from ..core.account import Account
+from ..core.extents import Range
 from ..core.verdict import Verdict
 from ..errors import StoreError
 from ..formats import EKCD_KEY, KDH, VMCORE
 from ..kerneldump.header import DumpHeader
 from ..wire import Buffer, header
 from .directory import Directory
-from .mapfile import mapfile_text
+from .mapfile import mapfile_text, part_map_text
 from .naming import MAP, OTHER, PART, Names, Published
+from .overwriting import NO_SPACE
 
 #: netdumpd's modes. A key may not even be written to by its owner.
 MODES = {VMCORE: 0o600, KDH: 0o600, EKCD_KEY: 0o400}
 
 
 _RECEIVING = Verdict.receiving()
+
+#: Numbers that are looked up one by one.
+_LOOKED_UP = 64
 
 
 class HostFullError(StoreError):
@@ -63,15 +73,23 @@ def reserve(
     )
 
 
-def _numbers(directory: Directory, names: Names) -> list[int]:
-    """The free numbers, those from the bounds file on first."""
-    taken = {names.number(entry) for entry in directory.names()}
+def _numbers(directory: Directory, names: Names) -> Iterator[int]:
+    """The free numbers, those from the bounds file on first.
+
+    Each is looked up by the names that its files can have, as a listing takes the longer the
+    more dumps of others are there; only if many in a row are taken all are listed.
+    """
     first = _bounds(directory, names)
-    numbers = [*range(first, names.most), *range(first)]
-    return [number for number in numbers if number not in taken]
+    numbers = chain(range(first, names.most), range(first))
+    for number in islice(numbers, _LOOKED_UP):
+        if not any(directory.stat(name) for name in names.all(number)):
+            yield number
+    taken = {names.number(entry) for entry in directory.names()}
+    yield from (number for number in numbers if number not in taken)
 
 
 def _bounds(directory: Directory, names: Names) -> int:
+    """What the bounds file tells; 0 if there is none that makes sense."""
     try:
         text = directory.read(names.bounds, 16).decode("ascii").strip()
     except (OSError, ValueError):
@@ -94,8 +112,22 @@ def write_message(descriptor: int, kind: int, offset: int, data: Buffer) -> None
         view = view[os.write(descriptor, view) :]
 
 
+def point_links(
+    directory: Directory, names: Names, info: str, key: str | None, vmcore: str | None, suffix: str
+) -> None:
+    """Have the links to the last dump lead to these files; ``suffix`` tells the vmcore's
+    compression."""
+    for link in names.stale_links():
+        directory.unlink(link)
+    for link, target in names.links(info, key, vmcore, suffix):
+        directory.point(link, target)
+
+
 class DumpFiles:
-    """The files of one dump of a host. Methods raise OSError where nothing else is said."""
+    """The files of one dump of a host. Methods raise OSError where nothing else is said.
+
+    ``linked`` tells whether the links to the last dump lead to this one.
+    """
 
     def __init__(self, directory: Directory, names: Names, number: int) -> None:
         self.directory = directory
@@ -104,11 +136,25 @@ class DumpFiles:
         self.number = number
         self.info = self._name("info")
         self.part = self._name("vmcore", end=PART)
+        self.part_map = self._name("vmcore", end=PART + MAP)
         self.other = self._name("other")
+        self.linked = False
         self._has_other = False
         self._lock: int | None = None
         self._counted = False
         self._created: set[int] = set()
+        self._noting = threading.Lock()
+        self._over = False
+
+    @classmethod
+    def adopt(cls, directory: Directory, names: Names, number: int) -> DumpFiles:
+        """The files of a dump that is here, but was not published by whoever received it."""
+        files = cls(directory, names, number)
+        files._counted = True
+        files._created = {
+            kind for kind in MODES if directory.stat(files.path(kind).name) is not None
+        }
+        return files
 
     def begin(self, verdict: Verdict, lock: bool) -> bool:
         """Create the info file; False if there is one already."""
@@ -143,24 +189,40 @@ class DumpFiles:
 
     def count(self) -> None:
         """Have the bounds file tell the next number: this one is used. Before that, a dump
-        that nothing came of leaves no trace."""
+        that nothing came of leaves no trace.
+
+        No dump is refused where that cannot be written, be it for a directory of that name: the
+        next one finds that this number is taken.
+        """
         if not self._counted:
-            self.directory.replace(self.names.bounds, f"{self.number + 1}\n".encode())
             self._counted = True
+            with contextlib.suppress(OSError):
+                self.directory.replace(self.names.bounds, f"{self.number + 1}\n".encode())
 
     def show(self, header: DumpHeader | None, verdict: Verdict) -> None:
         """Make the info file tell of ``header``, and end with ``verdict``."""
         text = self.names.info(self.number, header, verdict).encode()
         if self._lock is None:
             self.directory.replace(self.info, text)
-        else:
-            held, self._lock = self._lock, self.directory.replace_locked(self.info, text)
+            return
+        held, self._lock = self._lock, self.directory.replace_locked(self.info, text, self._lock)
+        if held != self._lock:
             os.close(held)
+
+    def note_part(self, missing: Iterable[Range], end: int, finished: bool) -> None:
+        """Have a mapfile beside the ``.part`` say what of its first ``end`` bytes is not here,
+        and whether FINISHED has come, should this process be killed. May be called in another
+        thread than the rest; when the dump is over it does nothing."""
+        with self._noting:
+            if not self._over:
+                text = part_map_text(missing, end, finished)
+                self.directory.replace(self.part_map, text.encode())
 
     def publish(self, account: Account, verdict: Verdict) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
 
-        The vmcore is renamed after all that tells of its holes is in place.
+        The vmcore is renamed after all that tells of its holes is in place. The mapfile of the
+        ``.part`` goes last: with the links to set, that is what a later start tells by.
         """
         try:
             self.count()
@@ -169,14 +231,14 @@ class DumpFiles:
                 self.directory.replace(kdh, account.kdh)
             kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))
-            vmcore, map_ = self._publish_vmcore(account)
-            self.show(account.header, verdict)
             if account.finished:
-                for link in self.names.stale_links():
-                    self.directory.unlink(link)
-                suffix = vmcore_suffix(account)
-                for link, target in self.names.links(self.info, key, vmcore, suffix):
-                    self.directory.point(link, target)
+                with contextlib.suppress(OSError):
+                    self.note_part(account.missing, account.end, True)
+            vmcore, map_, problem = self._publish_vmcore(account)
+            self.show(account.header, verdict.because(problem))
+            if account.finished:
+                self._link(key, vmcore, vmcore_suffix(account))
+            self._end_notes()
         except OSError as error:
             raise StoreError(f"{error.filename}: cannot be written: {error.strerror}") from None
         other = self.other if self._has_other else None
@@ -185,6 +247,7 @@ class DumpFiles:
 
     def discard(self) -> None:
         """Remove the info file: no dump came."""
+        self._end_notes()
         self.directory.unlink(self.info)
         self.release()
 
@@ -212,21 +275,51 @@ class DumpFiles:
         self.directory.save(name, b"".join(account.other_headers), MODES[KDH])
         return name
 
-    def _publish_vmcore(self, account: Account) -> tuple[str | None, str | None]:
+    def _publish_vmcore(self, account: Account) -> tuple[str | None, str | None, str]:
+        """The names of the vmcore and of its mapfile, and why it has none that it should have."""
         if not account.vmcore.total:
             if VMCORE in self._created:
                 self.directory.unlink(self.part)
-            return None, None
+            return None, None, ""
         suffix = vmcore_suffix(account)
         self.directory.truncate(self.part, account.vmcore.end - account.surplus)
         vmcore = self.names.vmcore(self.number, account.encrypted, suffix)
-        map_ = None
-        missing = account.missing
+        map_, problem, missing = None, "", account.missing
         if missing:
-            map_ = vmcore + MAP
-            self.directory.save(map_, mapfile_text(missing, account.bytes_expected).encode())
+            text = mapfile_text(missing, account.bytes_expected).encode()
+            map_, problem = self._save_map(vmcore + MAP, text)
         self.directory.rename(self.part, vmcore)
-        return vmcore, map_
+        return vmcore, map_, problem
+
+    def _save_map(self, name: str, text: bytes) -> tuple[str | None, str]:
+        """Save a mapfile, where there is no room in the blocks of the one that the ``.part`` has;
+        its name, or why there is none: then the info file denies no holes."""
+        try:
+            self.directory.save(name, text)
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            problem = f"its mapfile could not be written: {error.strerror}"
+        else:
+            return name, ""
+        with self._noting, contextlib.suppress(OSError):
+            if self.directory.stat(self.part_map) is not None:
+                self.directory.replace(self.part_map, text)
+                self.directory.rename(self.part_map, name)
+                return name, ""
+        return None, problem
+
+    def _link(self, key: str | None, vmcore: str | None, suffix: str) -> None:
+        """Have the links to the last dump lead to this one. What is in the way of them does not
+        keep the dump from being filed."""
+        with contextlib.suppress(OSError):
+            point_links(self.directory, self.names, self.info, key, vmcore, suffix)
+            self.linked = True
+
+    def _end_notes(self) -> None:
+        with self._noting:
+            self._over = True
+            self.directory.unlink(self.part_map)
 
     def _name(self, kind: str, end: str = "") -> str:
         return self.names.of(kind, self.number, end=end)

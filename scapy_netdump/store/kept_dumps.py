@@ -2,29 +2,33 @@
 """Dumps that a directory holds already, as far as they can be continued: what is known of each.
 
 Which bytes of a vmcore are here its mapfile tells; without one, the info file may. It does
-not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes. What
-else only the info file tells, that a dump is contradicted for one, is known again here.
+not where netdumpd wrote it, or a server of ours that was killed: then zeros may be holes, unless
+it noted them in a mapfile that may still be believed. What else only the info file tells, that a
+dump is contradicted for one, is known again here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..core.account import Account
-from ..core.extents import Range
 from ..core.small_files import MAX_KEY_SIZE
 from ..core.verdict import Kind, Verdict
 from ..errors import StoreError
 from ..kerneldump.header import HEADER_SIZE
 from ..kerneldump.info import info_origin, info_values
 from .directory import Directory
-from .mapfile import MapfileError, parse_mapfile
-from .naming import PART, FileName, Names, SavecoreNames, as_it_came, told_apart
+from .mapfile import (
+    MAX_MAPFILE,
+    MapfileError,
+    Mapped,
+    notes_finished,
+    parse_mapfile,
+    read_part_map,
+)
+from .naming import MAP, PART, FileName, Names, as_it_came, names_for, told_apart
 from .retention import INFO_SIZE
-
-_MAX_MAPFILE = 1 << 30
 
 
 class UnreadableError(StoreError):
@@ -40,8 +44,9 @@ class KeptName(NamedTuple):
 
 @dataclass(slots=True)
 class KeptFiles:
-    """The files of a dump that has a vmcore, and its account. ``told`` is the verdict of its info
-    file, ``values`` are that file's others, by their names."""
+    """The files of a dump that has a vmcore, of ``size`` bytes, and its account. ``told`` is the
+    verdict of its info file, ``values`` are that file's others, by their names. ``finished`` tells
+    whether its server noted that FINISHED had come before it was killed."""
 
     directory: Directory
     names: Names
@@ -51,6 +56,8 @@ class KeptFiles:
     told: Verdict | None
     values: dict[str, str]
     account: Account
+    size: int
+    finished: bool
 
     @property
     def info(self) -> str:
@@ -89,26 +96,34 @@ class KeptFiles:
 
 
 def account_of(
-    *,
-    size: int,
-    missing: Sequence[Range],
-    end: int,
-    kdh: bytes = b"",
-    key: bytes = b"",
-    finished: bool = False,
+    *, size: int, mapped: Mapped | None, kdh: bytes = b"", key: bytes = b"", finished: bool = False
 ) -> Account:
-    """The account of a dump in files: a vmcore of ``size`` bytes of which those in ``missing`` are
-    not here, and which is to have ``end`` bytes, as far as a mapfile tells."""
+    """The account of a dump in files: a vmcore of ``size`` bytes, and what a mapfile tells of it:
+    what is missing, and how long it is to be; None if nothing does.
+
+    Whether FINISHED came counts only for what a header tells the length of: which messages
+    before it did not come is not known.
+    """
     account = Account()
     account.heralded = True
-    account.finished = finished
     account.headers.take(0, kdh)
     account.key.add(0, key)
     account.vmcore.add(0, size)
-    for start, stop in missing:
-        account.vmcore.remove(start, stop)
-    account.announce(end)
+    if mapped is not None:
+        for start, stop in mapped.missing:
+            account.vmcore.remove(start, stop)
+        account.announce(mapped.end)
+        finished |= mapped.finished and account.sound_header is not None
+    account.finished = finished
     return account
+
+
+def map_of(text: str | None, *, size: int, part: bool) -> Mapped | None:
+    """What a mapfile tells of a vmcore of ``size`` bytes; None if there is none, or none that may
+    be believed, as of a ``part`` that may have lost bytes. MapfileError if it is none."""
+    if text is None:
+        return None
+    return read_part_map(text, size) if part else Mapped(*parse_mapfile(text))
 
 
 def holes_are_known(
@@ -116,9 +131,10 @@ def holes_are_known(
 ) -> bool:
     """Whether what no mapfile tells to be missing of a vmcore is here, zeros too.
 
-    That is so if there is a mapfile (``mapped``), or an info file of ours that denies holes. A
-    vmcore of which nobody says anything may have any, and so may netdumpd's: its info file has
-    the header's values, but it keeps no header (``kdh``). Nobody notes the holes of a ``part``.
+    That is so if there is a mapfile to believe (``mapped``), or an info file of ours that denies
+    holes. A vmcore of which nobody says anything may have any, and so may netdumpd's: its info
+    file has the header's values, but it keeps no header (``kdh``). Of a ``part`` no info file
+    tells.
     """
     if mapped or part:
         return mapped
@@ -155,46 +171,48 @@ def load(directory: Directory, name: KeptName) -> KeptFiles:
 def _load(directory: Directory, name: KeptName) -> KeptFiles:
     files = list(filter(None, map(FileName.parse, directory.names())))
     vmcore = str(as_it_came(file for file in files if file.dump == name))
-    naming = Names if name.host else SavecoreNames
     number = name.number
-    info = naming(name.host, "").of("info", number)
-    lines = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").splitlines()
+    info = str(FileName("info", *name))
+    text = _read(directory, info, INFO_SIZE).decode(errors="backslashreplace").rstrip("\n")
+    lines = text.splitlines()
     address = (info_origin(lines[0]) if lines else "") or name.host
-    names = naming(name.host or address, address)
-    map_ = f"{vmcore}.map" if directory.stat(f"{vmcore}.map") is not None else None
-    status = directory.stat(vmcore)
-    size = status.st_size if status else 0
-    missing, end = _mapped(directory, map_)
+    names = names_for(name.host, address)
+    size = _size(directory, vmcore) or 0
+    # also if its server was killed right after it gave it its name
+    part_map = names.of("vmcore", number, end=PART + MAP)
+    there = [name for name in (f"{vmcore}{MAP}", part_map) if _size(directory, name) is not None]
+    map_ = there[0] if there else None
+    texts = [_read(directory, name, MAX_MAPFILE).decode(errors="replace") for name in there]
+    mapped = map_of(texts[0] if texts else None, size=size, part=map_ == part_map)
     kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
     links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
     account = account_of(
-        size=min(size, end) if map_ is not None else size,
-        missing=missing,
-        end=end if map_ is not None else size,
+        size=min(size, mapped.end) if mapped is not None else size,
+        mapped=mapped,
         kdh=kdh,
         key=_read(directory, names.of("key", number), MAX_KEY_SIZE),
         finished=info in links,
     )
     told = Verdict.from_line(lines[-1]) if lines else None
-    text = "\n".join(lines)
     account.holes_known = holes_are_known(
-        part=vmcore.endswith(PART), mapped=map_ is not None, kdh=bool(kdh), info=text, told=told
+        part=vmcore.endswith(PART), mapped=mapped is not None, kdh=bool(kdh), info=text, told=told
     )
     if told is not None:
         account.recall(told)
     if told is None or told.kind is not Kind.CONTRADICTED:
         account.add_doubt(told_apart(files, (name.host, number)))
-    return KeptFiles(directory, names, number, vmcore, map_, told, info_values(text), account)
+    finished = part_map in there and notes_finished(texts[-1])
+    return KeptFiles(
+        directory, names, number, vmcore, map_, told, info_values(text), account, size, finished
+    )
 
 
-def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int]:
-    """What a mapfile says is missing, and how long the vmcore is to be."""
-    if map_ is None:
-        return [], 0
-    return parse_mapfile(_read(directory, map_, _MAX_MAPFILE).decode(errors="replace"))
+def _size(directory: Directory, name: str) -> int | None:
+    status = directory.stat(name)
+    return None if status is None else status.st_size
 
 
 def _read(directory: Directory, name: str, limit: int) -> bytes:
     """A small file; nothing if there is none."""
-    status = directory.stat(name)
-    return b"" if status is None else directory.read(name, min(limit, status.st_size))
+    size = _size(directory, name)
+    return b"" if size is None else directory.read(name, min(limit, size))

@@ -31,18 +31,30 @@ OTHER = ".other"
 #: What the name of a compressed vmcore ends in: gzip, zstd, in the order of their numbers.
 SUFFIXES = (".gz", ".zst")
 
-#: netdumpd numbers the dumps of a host below this.
-MAX_DUMPS_OF_HOST = 1024
+#: netdumpd takes any number up to INT_MAX from its bounds file (read_index in netdumpd.c).
+MAX_DUMPS_OF_HOST = 1 << 31
 
-#: savecore(8) reads five characters of its bounds file.
+#: savecore(8) reads five characters of its bounds file (getbounds in sbin/savecore/savecore.c).
 _MAX_DUMPS_OF_SAVECORE = 100_000
 
 _NAME = re.compile(
     r"(?:(?P<vmcore>vmcore|vmcore_encrypted)|(?P<kdh>kdh)|info|key|other)"
-    r"\.(?P<host>.+?\.)?(?P<number>(?(host)(?:0|[1-9]\d{0,3})|(?:0|[1-9]\d{0,4})))"
-    r"(?P<suffix>(?(vmcore)(?:\.gz|\.zst)?))(?P<end>(?(vmcore)(?:\.map|\.part)?)(?(kdh)(?:\.other)?))",
+    r"\.(?P<host>.+?\.)?(?P<number>(?(host)(?:0|[1-9]\d{0,9})|(?:0|[1-9]\d{0,4})))"
+    r"(?P<suffix>(?(vmcore)(?:\.gz|\.zst)?))"
+    r"(?P<end>(?(vmcore)(?:\.part)?(?:\.map)?)(?(kdh)(?:\.other)?))",
     re.ASCII | re.DOTALL,
 )
+
+#: Names that are the store's own, whatever follows or leads: those above and what is written
+#: beside them, now or by a version to come.
+_OWN_NAME = re.compile(
+    r"(?:info|vmcore|vmcore_encrypted|kdh|key|other|bounds)\..*|bounds|.*\.(?:last|new|part|map)",
+    re.ASCII | re.DOTALL | re.IGNORECASE,
+)
+
+_NEW_NAME = re.compile(r"(?P<target>.+)\.[0-9a-f]{8}\.new", re.DOTALL)
+_BOUNDS = re.compile(r"bounds(?:\..+)?", re.DOTALL)
+_LINK = re.compile(r"(?:info|key|vmcore|vmcore_encrypted)\.(?:.+\.)?last(?:\.gz|\.zst)?", re.DOTALL)
 
 #: Which dump of a directory: the host in its files' names, empty in savecore(8)'s, and its number.
 DumpId = tuple[str, int]
@@ -51,7 +63,7 @@ DumpId = tuple[str, int]
 class FileName(NamedTuple):
     """The name of a file of a dump. ``kind`` is info, kdh, key, vmcore, vmcore_encrypted or
     other; ``host`` is empty in savecore(8)'s names; ``suffix`` tells a vmcore's compression;
-    ``end`` is MAP, PART or OTHER, or empty."""
+    ``end`` is MAP, PART, PART + MAP or OTHER, or empty."""
 
     kind: str
     host: str
@@ -63,7 +75,7 @@ class FileName(NamedTuple):
     def parse(cls, name: str) -> FileName | None:
         """What a name tells; None if it is that of no file of a dump."""
         match = _NAME.fullmatch(name)
-        if match is None:
+        if match is None or int(match["number"]) >= MAX_DUMPS_OF_HOST:
             return None
         host = (match["host"] or "").removesuffix(".")
         kind = name.partition(".")[0]
@@ -81,14 +93,50 @@ class FileName(NamedTuple):
     @property
     def is_vmcore(self) -> bool:
         """Whether it holds a vmcore, or what has come of one."""
-        return self.kind.startswith("vmcore") and self.end != MAP
+        return self.kind.startswith("vmcore") and not self.end.endswith(MAP)
 
     @property
     def role(self) -> str:
         """What it is to its dump: the name of a field of Published."""
         if self.end == OTHER:
             return "kdh_other"
-        return "map" if self.end == MAP else self.kind.removesuffix("_encrypted")
+        return "map" if self.end.endswith(MAP) else self.kind.removesuffix("_encrypted")
+
+
+def names_of_dump(host: str, number: int) -> Iterator[str]:
+    """All names that a file of one dump can have, that of its info file first."""
+    yield from (str(FileName(kind, host, number)) for kind in ("info", "kdh", "key", "other"))
+    yield str(FileName("kdh", host, number, end=OTHER))
+    for kind in ("vmcore", "vmcore_encrypted"):
+        for suffix in ("", *SUFFIXES):
+            for end in ("", PART, MAP, PART + MAP):
+                yield str(FileName(kind, host, number, suffix, end))
+
+
+def new_name(name: str) -> str:
+    """What a file is called until it takes the place of another: a name that no other process
+    hits upon at the same time."""
+    return f"{name}.{os.urandom(4).hex()}.new"
+
+
+def is_new_name(name: str) -> bool:
+    """Whether a name was given by ``new_name``, to what was to be a file of the store's."""
+    match = _NEW_NAME.fullmatch(name)
+    if match is None:
+        return False
+    target = match["target"]
+    return bool(FileName.parse(target) or _BOUNDS.fullmatch(target) or is_last_link(target))
+
+
+def is_last_link(name: str) -> bool:
+    """Whether a link to the last dump is called so."""
+    return _LINK.fullmatch(name) is not None
+
+
+def is_own_name(name: str) -> bool:
+    """Whether a name is one that the store may give to a file of its own, which nobody else is to
+    choose."""
+    return _OWN_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +213,8 @@ def _published(directory: Path, names: list[FileName]) -> Published:
     vmcore = as_it_came(names)
     if vmcore is not None:
         files["vmcore"] = vmcore
-        map_ = vmcore._replace(end=MAP)
-        if not vmcore.end and map_ in names:
+        map_ = vmcore._replace(end=vmcore.end + MAP)
+        if map_ in names:
             files["map"] = map_
     return Published(**{role: directory / str(name) for role, name in files.items()})
 
@@ -219,6 +267,10 @@ class Names:
         """The number of the dump that a file is of; None if it is of none of these dumps."""
         found = FileName.parse(name)
         return found.number if found is not None and found.host == self.host else None
+
+    def all(self, number: int) -> Iterator[str]:
+        """All names that a file of one dump can have."""
+        return names_of_dump(self.host, number)
 
     def info(self, number: int, header: DumpHeader | None, verdict: Verdict) -> str:
         """The text of an info file that ends with ``verdict``."""
@@ -278,3 +330,8 @@ class SavecoreNames(Names):
         yield "key.last"
         for kind in ("vmcore", "vmcore_encrypted"):
             yield from (f"{kind}.last{suffix}" for suffix in ("", *SUFFIXES))
+
+
+def names_for(host: str, address: str) -> Names:
+    """The names of the dumps of a host, as they are in file names: it has none in savecore(8)'s."""
+    return Names(host, address) if host else SavecoreNames(host, address)

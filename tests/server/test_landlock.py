@@ -65,6 +65,7 @@ def test_it_says_which_version_the_kernel_has(places: list[Path]) -> None:
         "(crash / 'new').write_text('x') and (crash / 'new').read_text()",
         "(crash / 'file').unlink()",
         "(crash / 'below').mkdir()",
+        "(crash / 'below').mkdir() or (crash / 'below').rmdir()",
         "(crash / 'link').symlink_to('file')",
         "os.link(crash / 'file', crash / 'second')",
         "os.rename(crash / 'file', crash / 'other')",

@@ -152,6 +152,51 @@ def test_directories_are_made_only_when_that_is_asked_for(directory: Directory) 
     again.close()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [b"bounds.10.99.0.2", b"info.x.last", b"vmcore.x.3", b"x.new", b"lab/key.x", b"bounds/lab",
+     b"lab/new/x.map/y"],
+)  # fmt: skip
+def test_no_directory_is_made_where_a_file_may_have_to_be(
+    directory: Directory, path: bytes
+) -> None:
+    (directory.path / "lab").mkdir()
+    with pytest.raises(PathRefusedError, match=r"refused: '\S+' is a name for files of dumps"):
+        directory.below(path, create=True)
+    assert [name for _, inner, _ in os.walk(directory.path) for name in inner] == ["lab"]
+    (directory.path / os.fsdecode(path)).mkdir(parents=True)
+    directory.below(path, create=True).close()
+
+
+def test_few_levels_are_made(directory: Directory) -> None:
+    eight = b"/".join([b"a"] * 8)
+    with pytest.raises(PathRefusedError, match="9 levels would have to be made, 8 are"):
+        directory.below(eight + b"/a", create=True)
+    assert directory.names() == []
+    made = directory.below(eight, create=True)
+    assert made.made == 8
+    directory.below(eight + b"/" + eight, create=True).close()
+    made.close()
+
+
+def test_what_cannot_all_be_made_leaves_nothing(directory: Directory) -> None:
+    (directory.path / "lab").mkdir()
+    before = open_files()
+    made = os.mkdir
+
+    def fail(name: bytes, mode: int, **at: int) -> None:
+        if name == b"third":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        made(name, mode, **at)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "mkdir", fail)
+        with pytest.raises(PathRefusedError, match="No space left"):
+            directory.below(b"lab/first/second/third/fourth", create=True)
+    assert os.listdir(directory.path / "lab") == []
+    assert open_files() == before
+
+
 def test_what_was_made_stays_once_something_is_in_it(directory: Directory) -> None:
     made = directory.below(b"lab/rack", create=True)
     (directory.path / "lab" / "file").touch()
@@ -303,14 +348,14 @@ def test_when_a_small_file_cannot_be_written_the_old_one_stays(
     directory.save("info", b"old")
     before = open_files()
 
-    def fill(descriptor: int, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def fail(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", fill)
-        with pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "write", fail)
+        with pytest.raises(OSError, match="Input/output error"):
             directory.replace("info", b"new")
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="Input/output error"):
             directory.save("other", b"new")
     assert directory.names() == ["info"]
     assert directory.read("info", 100) == b"old"
@@ -395,6 +440,31 @@ def test_errors_tell_the_whole_path(directory: Directory) -> None:
     assert error.value.filename == str(directory.path / "new")
     directory.unlink("nothing")
     assert directory.stat("nothing") is None
+
+
+def test_a_file_is_claimed_by_one_and_only_as_long_as_it_has_its_name(
+    directory: Directory,
+) -> None:
+    directory.save("info", b"x")
+    held = directory.claim("info")
+    assert held is not None
+    assert directory.claim("info") is None
+    os.close(held)
+    stale = directory.open_file("info")
+    os.close(directory.replace_locked("info", b"y"))
+    os.close(stale)
+    again = directory.claim("info")
+    assert again is not None
+    os.close(again)
+
+
+def test_the_end_of_a_file_is_read(directory: Directory) -> None:
+    directory.save("info", b"0123456789")
+    assert directory.read_end("info", 4) == b"6789"
+    assert directory.read_end("info", 40) == b"0123456789"
+    os.mkfifo(directory.path / "pipe")
+    with pytest.raises(OSError, match="Not a regular file"):
+        directory.read_end("pipe", 4)
 
 
 def test_free_space_is_what_the_system_says(directory: Directory) -> None:

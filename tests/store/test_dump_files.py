@@ -21,7 +21,13 @@ from scapy_netdump.store.dump_files import (
     HostFullError,
     reserve,
 )
-from scapy_netdump.store.naming import MAX_DUMPS_OF_HOST, Published, stored_dumps
+from scapy_netdump.store.naming import (
+    MAX_DUMPS_OF_HOST,
+    Names,
+    Published,
+    names_of_dump,
+    stored_dumps,
+)
 
 HOST = ADDRESS = "10.99.0.2"
 
@@ -83,7 +89,9 @@ def test_a_live_dump_is_counted_when_something_comes(directory: Directory) -> No
         (b"", 0),
         (b"seven\n", 0),
         (b"-1\n", 0),
-        (b"1024\n", 0),
+        (b"1500\n", 1500),
+        (b"2147483647\n", 2147483647),
+        (b"2147483648\n", 0),
         (b"9" * 5000, 0),
         (b"\xff\xfe\n", 0),
         (b"7 8\n", 0),
@@ -107,8 +115,7 @@ def test_a_bounds_file_that_is_no_file_is_not_read(directory: Directory, kind: s
         os.mkfifo(bounds)
     else:
         bounds.mkdir()
-        with pytest.raises(StoreError, match="directory"):
-            reserve(directory, HOST, ADDRESS)
+        assert [reserve(directory, HOST, ADDRESS).number for _ in range(3)] == [0, 1, 2]
         return
     files = reserve(directory, HOST, ADDRESS)
     assert files.number == 0
@@ -117,37 +124,74 @@ def test_a_bounds_file_that_is_no_file_is_not_read(directory: Directory, kind: s
         assert (directory.path / "target").read_text() == "7\n"
 
 
-@pytest.mark.parametrize(
-    "taken",
-    [
-        "info.{}.5",
-        "vmcore.{}.5",
-        "vmcore.{}.5.gz",
-        "vmcore.{}.5.zst.map",
-        "vmcore_encrypted.{}.5",
-        "vmcore.{}.5.part",
-        "key.{}.5",
-        "kdh.{}.5",
-    ],
-)
-def test_a_number_that_any_file_has_is_passed_over(directory: Directory, taken: str) -> None:
-    (directory.path / taken.format(HOST)).touch()
+@pytest.mark.parametrize("name", list(names_of_dump(HOST, 5)))
+def test_a_number_with_something_at_any_of_its_names_is_passed_over(
+    directory: Directory, name: str
+) -> None:
+    """A directory, for one, that somebody had made there."""
+    (directory.path / name).mkdir()
     (directory.path / f"bounds.{HOST}").write_text("5\n")
     assert reserve(directory, HOST, ADDRESS).number == 6
+    assert (directory.path / f"bounds.{HOST}").read_text() == "7\n"
 
 
-def test_after_1023_comes_the_lowest_that_is_free(directory: Directory) -> None:
+def test_after_the_last_number_comes_the_lowest_that_is_free(directory: Directory) -> None:
+    last = MAX_DUMPS_OF_HOST - 1
     (directory.path / f"info.{HOST}.0").touch()
-    (directory.path / f"bounds.{HOST}").write_text("1023\n")
-    assert [reserve(directory, HOST, ADDRESS).number for _ in range(3)] == [1023, 1, 2]
+    (directory.path / f"bounds.{HOST}").write_text(f"{last}\n")
+    assert [reserve(directory, HOST, ADDRESS).number for _ in range(3)] == [last, 1, 2]
+    assert {number for _, number in stored_dumps(directory.path)} == {0, 1, 2, last}
+
+
+@pytest.mark.parametrize("bounds", [None, b"0\n", b"\xff", b"1100\n"])
+def test_numbers_go_on_beyond_netdumpds_search(directory: Directory, bounds: bytes | None) -> None:
+    """It looks no further than 1024; where its bounds file leads there it goes on as well."""
+    for number in range(1024):
+        (directory.path / f"vmcore.{HOST}.{number}").touch()
+    if bounds is not None:
+        (directory.path / f"bounds.{HOST}").write_bytes(bounds)
+    first = 1100 if bounds == b"1100\n" else 1024
+    assert [reserve(directory, HOST, ADDRESS).number for _ in range(2)] == [first, first + 1]
+
+
+class FewNames(Names):
+    """A host that may have but 100 dumps."""
+
+    most = 100
 
 
 def test_when_all_are_taken_it_says_so(directory: Directory) -> None:
-    for number in range(MAX_DUMPS_OF_HOST):
+    for number in range(100):
         (directory.path / f"vmcore.{HOST}.{number}").touch()
-    with pytest.raises(HostFullError, match=r"1024 dumps of 10\.99\.0\.2"):
-        reserve(directory, HOST, ADDRESS)
-    assert reserve(directory, "10.99.0.20", ADDRESS).number == 0
+    with pytest.raises(HostFullError, match=r"100 dumps of 10\.99\.0\.2"):
+        reserve(directory, HOST, ADDRESS, naming=FewNames)
+    assert reserve(directory, "10.99.0.20", ADDRESS, naming=FewNames).number == 0
+    (directory.path / f"vmcore.{HOST}.70").unlink()
+    assert reserve(directory, HOST, ADDRESS, naming=FewNames).number == 70
+
+
+def test_a_number_is_taken_without_a_look_at_what_others_have(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of 100,000 files takes longer than a client's HERALD may."""
+    for number in range(63):
+        (directory.path / f"vmcore_encrypted.{HOST}.{number}.gz").touch()
+    listings: list[Directory] = []
+    listed = Directory.names
+
+    def names(self: Directory) -> list[str]:
+        listings.append(self)
+        return listed(self)
+
+    monkeypatch.setattr(Directory, "names", names)
+    assert reserve(directory, HOST, ADDRESS).number == 63
+    assert not listings
+    (directory.path / f"bounds.{HOST}").unlink()
+    (directory.path / f"key.{HOST}.64").touch()
+    assert reserve(directory, HOST, ADDRESS).number == 65
+    assert len(listings) == 1
+    assert reserve(directory, HOST, ADDRESS).number == 66
+    assert len(listings) == 1
 
 
 def test_a_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
@@ -331,6 +375,6 @@ def test_no_string_of_the_sender_forges_a_line(
     assert published.info is not None
     lines = published.info.read_text().splitlines()
     directory.close()
-    assert len(lines) == 12
+    assert len(lines) == 13  # of which two are the version string's
     assert lines[-1] == "Dump incomplete: 4095 of 4096 bytes missing in 1 range"
     assert all(line.isprintable() for line in lines)

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapy_netdump.core.extents import Extents, Range
-from scapy_netdump.store.mapfile import MapfileError, mapfile_text, parse_mapfile
+from scapy_netdump.store.boot import THIS_BOOT
+from scapy_netdump.store.mapfile import (
+    MapfileError,
+    mapfile_text,
+    parse_mapfile,
+    part_map_text,
+    read_part_map,
+)
 
 needs_ddrescuelog = pytest.mark.skipif(
     shutil.which("ddrescuelog") is None, reason="ddrescuelog is not installed"
@@ -121,3 +128,58 @@ def test_no_text_raises_anything_else(text: str) -> None:
     except MapfileError:
         return
     assert all(0 <= start < stop <= end for start, stop in missing)
+
+
+# The mapfile of what is still being received
+
+
+@given(ranges=RANGES, end=st.integers(1, 1 << 44), more=st.integers(0, 1 << 20), done=st.booleans())
+def test_what_is_noted_of_a_part_is_read_back_and_what_came_since_is_missing(
+    ranges: list[Range], end: int, more: int, done: bool
+) -> None:
+    missing = holes(ranges, end)
+    text = part_map_text(missing, end, done)
+    read = read_part_map(text, end + more)
+    assert read is not None
+    here = Extents()
+    here.add(0, end + more)
+    for start, stop in read.missing:
+        here.remove(start, stop)
+    assert list(here.missing(0, end)) == missing
+    assert not more or not list(here.present(end, end + more))
+    assert (read.end, read.finished) == (end + more, done)
+    assert parse_mapfile(text) == (missing, end)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        part_map_text([], 10, True, "another boot"),
+        part_map_text([], 10, True, THIS_BOOT[:-1]),
+        part_map_text([], 0, True),
+        mapfile_text([], 10),
+        part_map_text([], 10, True)[:-4],
+        "",
+    ],
+)
+def test_a_part_map_of_another_boot_or_a_damaged_one_tells_nothing(text: str) -> None:
+    """What was received may have been in the page cache alone."""
+    assert read_part_map(text, 10) is None
+
+
+def test_where_a_boot_cannot_be_told_from_another_nothing_is_believed() -> None:
+    assert read_part_map(part_map_text([], 10, True, ""), 10, "") is None
+
+
+@pytest.mark.skipif(not Path("/proc/sys/kernel/random/boot_id").exists(), reason="Linux's")
+def test_the_boot_is_the_kernels() -> None:
+    assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() == THIS_BOOT
+
+
+@needs_ddrescuelog
+def test_ddrescues_tools_read_a_part_map(tmp_path: Path) -> None:
+    mapfile = tmp_path / "vmcore.x.0.part.map"
+    mapfile.write_text(part_map_text([(4096, 8192)], 16384, True))
+    done = subprocess.run(["ddrescuelog", "-t", mapfile], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4096 B" in done.stdout

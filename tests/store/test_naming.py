@@ -15,7 +15,11 @@ from scapy_netdump.store.naming import (
     Names,
     Published,
     SavecoreNames,
+    is_new_name,
+    is_own_name,
+    names_of_dump,
     neighbours,
+    new_name,
     stored_dumps,
 )
 
@@ -31,7 +35,7 @@ FILES = st.one_of(
     st.tuples(
         st.sampled_from(["vmcore", "vmcore_encrypted"]), SUFFIX, st.sampled_from(["", ".map"])
     ),
-    st.tuples(st.just("vmcore"), st.just(""), st.just(".part")),
+    st.tuples(st.just("vmcore"), st.just(""), st.sampled_from([".part", ".part.map"])),
 )
 
 
@@ -81,7 +85,7 @@ def test_dumps_that_savecore_named_have_no_host(tmp_path: Path) -> None:
 
 def test_other_files_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "bounds.a", "minfree", "vmcore.a.last", "info.a.last", "vmcore.a.0.part.x")
-    touch(tmp_path, "info.a.12345", "info.123456", "info.a.", "info..5")
+    touch(tmp_path, "info.a.2147483648", "info.123456", "info.a.", "info..5", "vmcore.a.0.map.part")
     touch(tmp_path, "vmcore.a.0.xz", "xinfo.a.0", "info.a.0.map", "key.a.0.gz", "vmcore.a.01")
     assert stored_dumps(tmp_path) == {}
 
@@ -124,6 +128,39 @@ def test_a_vmcore_that_is_still_to_come_has_its_neighbours(tmp_path: Path) -> No
     assert stored_dumps(tmp_path) == {("a", 0): dump, ("a", 1): Published(tmp_path / "info.a.1")}
 
 
+def test_the_map_of_a_vmcore_that_is_still_to_come_is_its_own(tmp_path: Path) -> None:
+    touch(tmp_path, "vmcore.a.0.part", "vmcore.a.0.part.map", "vmcore.a.0.map")
+    dump = Published(vmcore=tmp_path / "vmcore.a.0.part", map=tmp_path / "vmcore.a.0.part.map")
+    assert neighbours(tmp_path / "vmcore.a.0.part") == dump
+    assert stored_dumps(tmp_path) == {("a", 0): dump}
+    touch(tmp_path, "vmcore.a.0")
+    assert stored_dumps(tmp_path)["a", 0].map == tmp_path / "vmcore.a.0.map"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bounds", "bounds.x", "INFO.x", "info.last", "vmcore.x.3", "x.new", "x.part", "x.y.map",
+     "x.last", "key.x", "other.1", "kdh.", "vmcore_encrypted.x"],
+)  # fmt: skip
+def test_names_that_files_of_the_store_may_have_are_known(name: str) -> None:
+    assert is_own_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["lab", "info", "other", "rack.1", "10.99.0.2", "last", "new", "keys.d", "vmcores.x"]
+)
+def test_other_names_are_free(name: str) -> None:
+    assert not is_own_name(name)
+
+
+@pytest.mark.parametrize("name", ["bounds", "bounds.a", "info.a.last", "vmcore.last.gz", "kdh.a.3"])
+def test_what_a_file_is_called_for_the_time_being_is_known(name: str) -> None:
+    assert is_new_name(new_name(name))
+    assert not is_new_name(name)
+    assert not is_new_name(f"{name}.new")
+    assert not is_new_name(new_name("precious"))
+
+
 def test_links_lead_to_the_neighbours_of_what_they_point_to(tmp_path: Path) -> None:
     (tmp_path / "crash").mkdir()
     touch(tmp_path / "crash", "vmcore.a.3", "kdh.a.3", "vmcore.a.3.map")
@@ -145,12 +182,16 @@ def test_a_file_of_any_other_name_has_a_map_at_most(tmp_path: Path) -> None:
     )
 
 
-@given(host=st.one_of(st.just(""), HOSTS), number=st.integers(0, 1023), file=FILES)
+@given(host=st.one_of(st.just(""), HOSTS), number=st.integers(0, (1 << 31) - 1), file=FILES)
 def test_a_name_that_is_made_is_read_again(
     host: str, number: int, file: tuple[str, str, str]
 ) -> None:
     kind, suffix, end = file
+    number %= 1 << 31 if host else 100_000
     name = FileName(kind, host, number, suffix, end)
+    assert str(name) in set(names_of_dump(host, number))
+    assert is_own_name(str(name))
+    assert is_new_name(new_name(str(name)))
     assert FileName.parse(str(name)) == name
     names = Names(host, "192.0.2.1") if host else SavecoreNames("any", "192.0.2.1")
     assert names.of(kind, number, suffix, end) == str(name)

@@ -33,9 +33,8 @@ _BIND_TCP, _CONNECT_TCP = 1 << 0, 1 << 1  # since 4
 _SCOPE_ABSTRACT_UNIX_SOCKET, _SCOPE_SIGNAL = 1 << 0, 1 << 1  # since 6
 
 _READ = _READ_FILE | _READ_DIR
-_KEEP_FILES = (
-    _READ | _WRITE_FILE | _TRUNCATE | _REMOVE_FILE | _MAKE_REG | _MAKE_DIR | _MAKE_SYM | _REFER
-)
+_MAKE = _MAKE_REG | _MAKE_DIR | _MAKE_SYM
+_KEEP_FILES = _READ | _WRITE_FILE | _TRUNCATE | _MAKE | _REMOVE_FILE | _REMOVE_DIR | _REFER
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # the rest: directories
 
 
@@ -63,8 +62,9 @@ def confine(
 ) -> int:
     """Let this thread, and those that it starts, reach no files but these, and run no program.
 
-    Below the directories ``kept`` files may be made, written and removed; below ``readable``
-    they may be read (what is not there is left out). What is open already stays open.
+    Below the directories ``kept`` files and directories may be made and removed, and files be
+    written; below ``readable`` they may be read (what is not there is left out). What is open
+    already stays open.
     TCP is closed unless ``tcp``, and so are signals and abstract sockets to others, as far as
     the kernel knows how. Returns the version of its interface; LandlockError if this process
     is not confined.

@@ -124,7 +124,7 @@ class Netdump_am(AnsweringMachine[Packet]):
         data = datagram_of(udp)
         peer, slot = (ip.src, udp.sport), self.slots.get(udp.dport)
         if slot is not None:
-            session = self.receiver.session(peer, ip.dst, slot, now)
+            session = self.receiver.session(peer, ip.dst, slot, data, now)
             acks = self.receiver.receive(session, data, now) if session is not None else b""
             return udp.dport if acks else None
         answer = self.receiver.herald(peer, ip.dst, data, now)

@@ -273,7 +273,7 @@ class ServerLoop:
             if arrival is None:
                 break
             peer, local, end, sizes = arrival
-            session = self._receiver.session(peer, local, slot, now)
+            session = self._receiver.session(peer, local, slot, buffer[: sizes[0]], now)
             if session is None:
                 continue
             self._relay.watch(True)
@@ -339,7 +339,7 @@ class ServerLoop:
         address = herald.peer[0]
         if (
             self._lookups is None
-            or self._receiver.sessions_of(herald.peer)
+            or any(one.closing is None for one in self._receiver.sessions_of(herald.peer))
             or not self._options.limits.allows(address)
         ):
             return False

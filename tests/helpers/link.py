@@ -71,7 +71,7 @@ class Server:
             data_port, acks = answer
             port = _FIRST_PORT + data_port.slot
         elif port >= _FIRST_PORT:
-            session = self._receiver.session(CLIENT, SERVER, port - _FIRST_PORT, now)
+            session = self._receiver.session(CLIENT, SERVER, port - _FIRST_PORT, datagram, now)
             acks = b"" if session is None else self._receiver.receive(session, datagram, now)
         else:
             return []

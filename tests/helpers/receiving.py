@@ -147,7 +147,9 @@ class DataPort:
 
     def receive(self, data: Buffer, now: float, sizes: Sequence[int] | None = None) -> bytes:
         """The acks."""
-        session = self._receiver.session(self._client, self._local, self.slot, now)
+        session = self._receiver.session(
+            self._client, self._local, self.slot, bytes(data)[: sizes[0]] if sizes else data, now
+        )
         if session is None:
             return b""
         self.session = session

@@ -238,7 +238,9 @@ class World:
                 self._herald(client, datagram)
             else:
                 slot = port - _FIRST_PORT
-                session = self.receiver.session((client, 20024), "192.0.2.1", slot, self.now)
+                session = self.receiver.session(
+                    (client, 20024), "192.0.2.1", slot, datagram, self.now
+                )
                 if session is not None:
                     acks = self.receiver.receive(session, datagram, self.now)
                     self._note(client, datagram, acks)

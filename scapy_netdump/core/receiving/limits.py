@@ -25,7 +25,8 @@ class Limits:
     how much a client sends before it waits for acks (the kernel: 64 KiB); behind that it does
     not send its first message again. ``clients``: how many may dump at once; as many finished
     dumps linger at most, and as many wait to be filed. ``heralds``: how many new dumps may begin
-    in a second. ``allow``: the networks that clients may be in; none for anywhere. ``expiry``: a
+    in a second, a quarter of them from one address. ``allow``: the networks that clients may be
+    in; none for anywhere. ``expiry``: a
     client that is silent for this long has died (netdumpd: 600). ``linger``: for how long
     repeated messages of a finished dump are acked again.
     """
@@ -71,3 +72,24 @@ class Rate:
             return False
         self._left -= 1.0
         return True
+
+
+class Rates:
+    """At most ``limit`` things a second, of which no address has more than its part."""
+
+    #: Its part, and the addresses that are kept apart.
+    PART = 0.25
+    MOST = 1024
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._all = Rate(limit)
+        self._each: dict[str, Rate] = {}
+
+    def take(self, address: str, now: float) -> bool:
+        """Count one; False if it is one too many."""
+        rate = self._each.pop(address, None) or Rate(self._limit * self.PART)
+        self._each[address] = rate  # the last of all
+        if len(self._each) > self.MOST:
+            del self._each[next(iter(self._each))]
+        return rate.take(now) and self._all.take(now)

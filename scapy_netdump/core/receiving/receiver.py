@@ -5,7 +5,7 @@
     answer = receiver.herald(("192.0.2.2", 20024), "192.0.2.1", datagram, now)
     if answer is not None:
         slot, ack = answer                      # send the ack from the data port of this slot
-    session = receiver.session(client, "192.0.2.1", slot, now)    # when data comes to such a port
+    session = receiver.session(client, "192.0.2.1", slot, datagram, now)  # at such a port
     acks = receiver.receive(session, datagram, now)
     receiver.expire(now)                        # at receiver.deadline(), or later
     outcome = receiver.take()                   # after any of these
@@ -28,7 +28,7 @@ from ...errors import StoreError
 from .closing import Closing
 from .events import INTERRUPTED, TIMEOUT, Event, Heralded, Progress, Refused, Started
 from .heralds import Herald, Heralds, Key
-from .limits import Limits, Rate
+from .limits import Limits, Rate, Rates
 from .places import make_room
 from .session import Phase, Session
 from .sinks import Sinks
@@ -89,7 +89,7 @@ class Receiver:
         self._by_port = by_port
         self._most = most
         self._note_heralds = note_heralds
-        self._rate = Rate(self._limits.heralds)
+        self._rates = Rates(self._limits.heralds)
         self._heralds = Heralds(slots, secret)
         self._herald_rate = Rate(_HERALDS_TOLD)
         self._untold_heralds = 0
@@ -139,13 +139,18 @@ class Receiver:
         self._tell_herald(herald, now)
         return slot, wire.ack(message.seqno)
 
-    def session(self, peer: tuple[str, int], local: str, slot: int, now: float) -> Session | None:
-        """The session that data from a client to the data port of a slot is for. One that did not
-        begin yet waits for its first bytes; None if there is and can be none."""
+    def session(
+        self, peer: tuple[str, int], local: str, slot: int, datagram: wire.Buffer, now: float
+    ) -> Session | None:
+        """The session that a datagram from a client to the data port of a slot is for. One that
+        did not begin yet begins with it, if it is a message; None if there is none."""
         session = self._at(peer[0]).get(slot)
         if session is not None:
             return None if session.busy else session
-        if slot in self._resting_of(peer[0], now):
+        message = wire.alone(memoryview(datagram))
+        if message is None or message.type == formats.HERALD:
+            return None
+        if slot in self._resting_of(peer[0], now) or not self._limits.allows(peer[0]):
             return None
         herald = self._heralds.last(peer[0], slot)
         if herald is None:
@@ -227,7 +232,7 @@ class Receiver:
         behind = self.filing >= self._limits.clients or not self._may_open(now)
         if not refusal and behind:
             refusal = "dumps that ended are still being filed"
-        if not refusal and not self._rate.take(now):
+        if not refusal and not self._rates.take(herald.client[0], now):
             refusal = "too many dumps began within a second"
         if refusal:
             self._refuse(herald.client, refusal, now)

@@ -828,7 +828,7 @@ def test_no_more_dumps_begin_than_can_be_filed():
 
 
 def test_data_that_comes_where_no_herald_led_begins_no_dump(world):
-    slots = [world.receiver.session(PEER, LOCAL, slot, 0.0) for slot in range(64)]
+    slots = [world.receiver.session(PEER, LOCAL, slot, vmcore(2, 0), 0.0) for slot in range(64)]
     assert sum(session is not None for session in slots) == 1  # which a stranger has to guess
 
 
@@ -848,7 +848,7 @@ def test_a_client_behind_an_address_translator_may_send_data_from_another_port()
     first, second = world.herald(("192.0.2.2", 1000)), world.herald(("192.0.2.2", 2000))
     assert first.slot != second.slot
     for port, slot in ((1000, second.slot), (1001, first.slot)):
-        session = world.receiver.session(("192.0.2.2", port), LOCAL, slot, 0.0)
+        session = world.receiver.session(("192.0.2.2", port), LOCAL, slot, vmcore(2, 0), 0.0)
         assert session.receive(vmcore(2, 0), 0.0) == wire.ack(2)
     assert [one.client_port for one in world.receiver.sessions()] == [2000, 1000]
 
@@ -862,6 +862,15 @@ def test_so_many_dumps_may_begin_in_a_second_and_refusals_do_not_fill_the_log():
     begin(world, *[f"203.0.{number}.1" for number in range(10)])
     assert len(world.sinks.dumps) == 10
     assert world.told(Refused)[-1].count == 95
+
+
+def test_one_address_begins_no_more_than_its_part_of_all_dumps(world):
+    world = World(heralds=8, clients=1000)
+    for number in range(4):
+        world.said(world.herald(), vmcore(2, 0, bytes([number])), message(FINISHED, 3))
+        world.settle()
+    assert len(world.sinks.dumps) == 2
+    assert begin(world, *[f"198.51.{number}.1" for number in range(8)]).count([2]) == 6
 
 
 def test_floods_of_heralds_do_not_fill_the_log(world):

@@ -82,7 +82,7 @@ def _numbers(directory: Directory, names: Names) -> Iterator[int]:
     first = _bounds(directory, names)
     numbers = chain(range(first, names.most), range(first))
     for number in islice(numbers, _LOOKED_UP):
-        if not any(directory.stat(name) for name in names.all(number)):
+        if not directory.any_there(names.all(number)):
             yield number
     taken = {names.number(entry) for entry in directory.names()}
     yield from (number for number in numbers if number not in taken)

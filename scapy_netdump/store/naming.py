@@ -130,7 +130,7 @@ def is_new_name(name: str) -> bool:
 
 def is_last_link(name: str) -> bool:
     """Whether a link to the last dump is called so."""
-    return _LINK.fullmatch(name) is not None
+    return ".last" in name and _LINK.fullmatch(name) is not None
 
 
 def is_own_name(name: str) -> bool:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from ..errors import StoreError
 from .beneath import PathRefusedError, open_beneath
-from .naming import new_name
 from .overwriting import NO_SPACE, overwrite
+from .own_names import new_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

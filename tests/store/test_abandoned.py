@@ -22,7 +22,7 @@ from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.dump_files import DumpFiles, reserve
 from scapy_netdump.store.live_dumps import LiveDumps
 from scapy_netdump.store.mapfile import part_map_text
-from scapy_netdump.store.naming import new_name
+from scapy_netdump.store.own_names import new_name
 from scapy_netdump.store.retention import prune
 
 HOST = "10.99.0.2"

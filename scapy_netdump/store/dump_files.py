@@ -231,7 +231,7 @@ class DumpFiles:
                 self.directory.replace(kdh, account.kdh)
             kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))
-            if account.finished:
+            if account.finished and self._lock is not None:  # nobody can ask for it again
                 with contextlib.suppress(OSError):
                     self.note_part(account.missing, account.end, True)
             vmcore, map_, problem = self._publish_vmcore(account)

@@ -426,7 +426,7 @@ def test_a_removal_that_was_begun_is_finished_and_no_other_is(
         before = listed(directory.path)
         mine = {name for name in before if name.split(".")[-1] == "0" and name != "bounds.0"}
         done = killed_at(
-            call, lambda directory=directory: prune(directory, HOST, 1, 2, least_age=0)
+            call, lambda directory=directory: prune(directory, HOST, 1, 2, least_age=0, tell=print)
         )
         for name in directory.names():
             os.utime(directory.path / name, (0, 0), follow_symlinks=False)

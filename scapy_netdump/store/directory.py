@@ -187,8 +187,12 @@ class Directory:
 
     def claim(self, name: str) -> int | None:
         """A descriptor by which a file is locked, so that others who claim it get none; None if
-        somebody has, or the file is another one since. Where nothing can be locked it is not."""
-        descriptor = self.open_file(name, os.O_RDWR)
+        somebody has, or the file is gone or another one since. Where nothing can be locked it is
+        not."""
+        try:
+            descriptor = self.open_file(name, os.O_RDWR)
+        except FileNotFoundError:
+            return None
         try:
             with self._named(name):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -93,7 +93,7 @@ class Verdict:
     @property
     def is_removing(self) -> bool:
         """Whether somebody was removing the dump when this was said."""
-        return self == Verdict.removing()
+        return self.kind is Kind.INCOMPLETE and self.reason == _REMOVING
 
     @property
     def denies_holes(self) -> bool:

@@ -45,7 +45,8 @@ def mark_abandoned(directory: Directory) -> Iterator[str]:
     yield from remove_new_files(directory, names)
     unfinished, problems = _unfinished(directory, names)
     yield from problems
-    mapped = {file.dump for file in _files(names) if file.end == PART + MAP}
+    part_maps = (name for name in names if name.endswith(PART + MAP))
+    mapped = {file.dump for file in _files(part_maps)}
     dumps: dict[DumpId, list[FileName]] = {dump: [] for dump in {*unfinished, *mapped}}
     for file in _files(names) if dumps else ():
         if file.dump in dumps:
@@ -64,7 +65,8 @@ def _unfinished(
 ) -> tuple[dict[DumpId, Verdict], list[str]]:
     """The dumps that are said to be received or removed, and what cannot be looked at. Of each
     info file but the end is read, as there may be many."""
-    unfinished, problems = {}, []
+    unfinished: dict[DumpId, Verdict] = {}
+    problems = []
     for name in names:
         if not name.startswith("info.") or (found := FileName.parse(name)) is None:
             continue

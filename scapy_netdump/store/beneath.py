@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 from ..errors import StoreError
 from ..text import counted, printable
-from .naming import is_own_name
+from .own_names import is_own_name
 
 #: FreeBSD's MAXPATHLEN (sys/param.h), the NUL included, and the longest name.
 _MAX_PATH = 1024

@@ -13,15 +13,16 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import StoreError
 from .beneath import PathRefusedError, open_beneath
-from .naming import new_name
 from .overwriting import NO_SPACE, overwrite
+from .own_names import new_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: What link(2) answers where it may not or cannot: FAT, some network file systems; and where a
@@ -99,9 +100,8 @@ class Directory:
     def open_file(self, name: str, flags: int = os.O_RDONLY) -> int:
         """A descriptor of a file that is there. A symbolic link is not followed, and
         nothing is waited for, whatever has the name."""
-        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with self._named(name):
-            return os.open(name, flags, dir_fd=self.descriptor)
+            return os.open(name, flags | _LOOK, dir_fd=self.descriptor)
 
     def read(self, name: str, limit: int) -> bytes:
         """The first ``limit`` bytes of a small file."""
@@ -113,16 +113,16 @@ class Directory:
             os.close(descriptor)
 
     def read_end(self, name: str, size: int) -> bytes:
-        """The last ``size`` bytes of a regular file."""
-        descriptor = self.open_file(name)
-        try:
-            with self._named(name):
+        """The last ``size`` bytes of a regular file. Quick, as there may be many to look at."""
+        with self._named(name):
+            descriptor = os.open(name, _LOOK, dir_fd=self.descriptor)
+            try:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise OSError(errno.EINVAL, "Not a regular file")
                 return os.pread(descriptor, size, max(0, status.st_size - size))
-        finally:
-            os.close(descriptor)
+            finally:
+                os.close(descriptor)
 
     def save(self, name: str, data: bytes, mode: int = 0o600) -> None:
         """Write a new small file; FileExistsError if the name is taken."""
@@ -187,8 +187,12 @@ class Directory:
 
     def claim(self, name: str) -> int | None:
         """A descriptor by which a file is locked, so that others who claim it get none; None if
-        somebody has, or the file is another one since. Where nothing can be locked it is not."""
-        descriptor = self.open_file(name, os.O_RDWR)
+        somebody has, or the file is gone or another one since. Where nothing can be locked it is
+        not."""
+        try:
+            descriptor = self.open_file(name, os.O_RDWR)
+        except FileNotFoundError:
+            return None
         try:
             with self._named(name):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -281,6 +285,15 @@ class Directory:
                 return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 return None
+
+    def any_there(self, names: Iterable[str]) -> bool:
+        """Whether there is anything that has one of these names."""
+        with self._named("."):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+                    return True
+        return False
 
     def free_bytes(self) -> int:
         """Bytes that a user who is not root may still fill of the file system."""

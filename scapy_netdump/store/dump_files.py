@@ -82,7 +82,7 @@ def _numbers(directory: Directory, names: Names) -> Iterator[int]:
     first = _bounds(directory, names)
     numbers = chain(range(first, names.most), range(first))
     for number in islice(numbers, _LOOKED_UP):
-        if not any(directory.stat(name) for name in names.all(number)):
+        if not directory.any_there(names.all(number)):
             yield number
     taken = {names.number(entry) for entry in directory.names()}
     yield from (number for number in numbers if number not in taken)
@@ -231,7 +231,7 @@ class DumpFiles:
                 self.directory.replace(kdh, account.kdh)
             kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))
-            if account.finished:
+            if account.finished and self._lock is not None:  # nobody can ask for it again
                 with contextlib.suppress(OSError):
                     self.note_part(account.missing, account.end, True)
             vmcore, map_, problem = self._publish_vmcore(account)

@@ -81,8 +81,8 @@ class KeptFiles:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is missing, and nothing contradicts that."""
-        if not self.account.holes_known or self.account.doubt:
+        """Whether nothing is missing, nothing contradicts that, and it has its name."""
+        if not self.account.holes_known or self.account.doubt or self.vmcore.endswith(PART):
             return False
         told_complete = self.told is not None and self.told.complete
         return (self.map is None and told_complete) or self.account.complete

@@ -23,10 +23,9 @@ from .naming import (
     DumpId,
     FileName,
     as_it_came,
-    is_last_link,
-    is_new_name,
     names_for,
 )
+from .own_names import is_last_link, is_new_name
 from .retention import INFO_SIZE, remove_dump
 
 #: Seconds after which a file that was to take another's place is nobody's: where locks work, and

@@ -164,8 +164,10 @@ class LiveDumps:
         if self._keep is None:
             return
         try:
-            for number in prune(files.directory, files.host, self._keep, files.number):
-                path = files.directory.path
+            path = files.directory.path
+            for number in prune(
+                files.directory, files.host, self._keep, files.number, tell=self._tell
+            ):
                 self._tell(f"{path}: dump {number} of {files.host} removed to keep {self._keep}")
         except StoreError as error:
             self._tell(str(error))

@@ -45,8 +45,8 @@ def prune(
     keep: int,
     newest: int,
     *,
+    tell: Callable[[str], None],
     least_age: float = LEAST_AGE,
-    tell: Callable[[str], None] = lambda line: None,
 ) -> list[int]:
     """Remove the oldest complete dumps of ``host`` beyond ``keep``; returns their numbers.
 

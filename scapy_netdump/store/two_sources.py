@@ -14,6 +14,7 @@ from ..core.extents import Extents, Marks, Range, pieces
 from ..core.observing.batch import Bytes
 from .dump_files import vmcore_suffix
 from .kept_dumps import KeptFiles, UnreadableError
+from .naming import PART
 
 
 class TwoSources:
@@ -49,9 +50,10 @@ class TwoSources:
 
     @property
     def nothing_new(self) -> bool:
-        """Whether the fresh one, of the same size, tells nothing that the kept one does not."""
+        """Whether the fresh one, of the same size, tells nothing that the kept one does not, which
+        has its name."""
         mine, fresh = self.kept.account, self.fresh
-        if not mine.holes_known or fresh.end != mine.end:
+        if not mine.holes_known or fresh.end != mine.end or self.kept.vmcore.endswith(PART):
             return False
         if self.differing.total or fresh.conflicting_bytes or fresh.stray.total:
             return False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -16,10 +17,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from helpers.serving import PATIENCE, Client, Serving
+from helpers.traffic import header as kernel_dump_header
 
 from scapy_netdump.cli.serve import handler_arguments
 from scapy_netdump.core.receiving.events import Ended
-from scapy_netdump.formats import HERALD, VMCORE
+from scapy_netdump.formats import FINISHED, HERALD, KDH, VMCORE
 from scapy_netdump.recovery.recoverer import recover
 from scapy_netdump.server.service.landlock import LandlockError, version
 from scapy_netdump.store.mapfile import parse_mapfile
@@ -376,13 +378,18 @@ def test_names_are_used_when_asked_for(crash: Path) -> None:
 
 
 def test_old_dumps_are_removed_when_asked(crash: Path) -> None:
+    """Those that are complete by a sound header, and a day old."""
     with Serving(crash, "--keep", "1", address=ADDRESS) as serving:
-        for number in range(3):
+        for number in range(4):
             with Client(serving) as client:
-                client.dump(str(number).encode())
+                client.dump(str(number).encode(), finish=False)
+                client.send(KDH, 0, kernel_dump_header(1))
+                client.send(FINISHED)
             serving.wait_for("ended")
+            if number != 1:
+                os.utime(crash / f"info.{ADDRESS}.{number}", (0, 0))
         serving.stop()
-    assert [path.read_bytes() for path in crash.glob("vmcore.*[0-9]")] == [b"2"]
+    assert {path.read_bytes() for path in crash.glob("vmcore.*[0-9]")} == {b"1", b"3"}
 
 
 def test_no_room_is_no_dump(crash: Path) -> None:

@@ -41,6 +41,7 @@ from scapy_netdump.errors import CaptureError
 from scapy_netdump.recovery.recoverer import Recoverer, Recovery, recover
 from scapy_netdump.store.hosts import address_bytes
 from scapy_netdump.store.mapfile import parse_mapfile
+from scapy_netdump.store.naming import Names
 
 GENERATE = Path(__file__).with_name("benchmarks") / "generate.py"
 CLEAN_SHA256 = "c580bf7b7fe4be23e60bde807ab249fda6a633e42b50ecf5fb15aa7f3605037e"
@@ -321,15 +322,18 @@ def test_a_dump_is_never_written_over(tmp_path: Path) -> None:
     assert vmcore_of(first) == content
 
 
-def test_when_a_host_has_no_number_left_its_dump_is_told_but_not_kept(tmp_path: Path) -> None:
+def test_when_a_host_has_no_number_left_its_dump_is_told_but_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Names, "most", 100)
     crash = tmp_path / "crash"
     crash.mkdir()
-    for number in range(1024):
+    for number in range(100):
         (crash / f"info.10.99.0.2.{number}").touch()
     recovery = recover_from(tmp_path, pcap(DUMP.traffic()))
     assert the_only(recovery).complete
     assert the_only(recovery).files.vmcore is None
-    assert "1024 dumps of 10.99.0.2" in recovery.problems[0]
+    assert "100 dumps of 10.99.0.2" in recovery.problems[0]
 
 
 @pytest.mark.parametrize(

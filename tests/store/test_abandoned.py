@@ -22,7 +22,7 @@ from scapy_netdump.store.directory import Directory
 from scapy_netdump.store.dump_files import DumpFiles, reserve
 from scapy_netdump.store.live_dumps import LiveDumps
 from scapy_netdump.store.mapfile import part_map_text
-from scapy_netdump.store.naming import new_name
+from scapy_netdump.store.own_names import new_name
 from scapy_netdump.store.retention import prune
 
 HOST = "10.99.0.2"
@@ -255,15 +255,19 @@ def test_what_is_contradicted_is_not_filed(directory: Directory, tmp_path: Path,
     assert (tmp_path / f"vmcore.{HOST}.0.part").exists()
 
 
-def test_what_a_capture_has_of_it_fills_its_holes(directory: Directory, tmp_path: Path) -> None:
-    """A .part of which the holes are known is continued as any other dump is."""
-    left(directory, 5000, kdh=header(5000), finished=True)
-    marked(directory)
-    whole = Dump(vmcore=PLAIN + bytes(904), kdh=header(5000), client=HOST)
+@pytest.mark.parametrize("length", [4096, 5000])
+def test_what_a_capture_has_of_it_fills_its_holes(
+    directory: Directory, tmp_path: Path, length: int
+) -> None:
+    """A .part of which the holes are known is continued as any other dump is; also if it has none,
+    as it has no name yet."""
+    left(directory, length, kdh=header(length), finished=True)
+    whole = Dump(vmcore=PLAIN.ljust(length, b"\0"), kdh=header(length), client=HOST)
     (tmp_path / "x.pcap").write_bytes(pcap(mirrored(whole.traffic())))
     (recovered,) = recover(tmp_path / "x.pcap", tmp_path).dumps
     assert recovered.verdict.complete
-    assert (tmp_path / f"vmcore.{HOST}.0").read_bytes() == PLAIN + bytes(904)
+    assert (tmp_path / f"vmcore.{HOST}.0").read_bytes() == whole.vmcore
+    assert (tmp_path / f"info.{HOST}.0").read_text().endswith("\nDump complete\n")
     assert not [name for name in directory.names() if "part" in name]
 
 
@@ -422,7 +426,7 @@ def test_a_removal_that_was_begun_is_finished_and_no_other_is(
         before = listed(directory.path)
         mine = {name for name in before if name.split(".")[-1] == "0" and name != "bounds.0"}
         done = killed_at(
-            call, lambda directory=directory: prune(directory, HOST, 1, 2, least_age=0)
+            call, lambda directory=directory: prune(directory, HOST, 1, 2, least_age=0, tell=print)
         )
         for name in directory.names():
             os.utime(directory.path / name, (0, 0), follow_symlinks=False)

@@ -456,6 +456,7 @@ def test_a_file_is_claimed_by_one_and_only_as_long_as_it_has_its_name(
     again = directory.claim("info")
     assert again is not None
     os.close(again)
+    assert directory.claim("nothing") is None
 
 
 def test_the_end_of_a_file_is_read(directory: Directory) -> None:

@@ -21,6 +21,7 @@ from scapy_netdump.store.dump_files import (
     HostFullError,
     reserve,
 )
+from scapy_netdump.store.mapfile import read_part_map
 from scapy_netdump.store.naming import (
     MAX_DUMPS_OF_HOST,
     Names,
@@ -328,6 +329,40 @@ def test_before_publishing_nothing_looks_whole(directory: Directory) -> None:
     assert names(directory) == {f"info.{HOST}.0", f"vmcore.{HOST}.0.part", f"bounds.{HOST}"}
     info = (directory.path / f"info.{HOST}.0").read_text()
     assert info == f"Dump from {HOST} [{ADDRESS}]\nDump incomplete: being received\n"
+
+
+@pytest.mark.parametrize("over", ["published", "discarded"])
+def test_when_a_dump_is_over_nothing_of_its_part_is_noted(directory: Directory, over: str) -> None:
+    """Whoever notes is another thread, and may come late."""
+    files = reserve(directory, HOST, ADDRESS, live=True)
+    files.note_part([(0, 5)], 10, False)
+    assert (directory.path / f"vmcore.{HOST}.0.part.map").exists()
+    files.note_part([], 1, True)
+    text = (directory.path / f"vmcore.{HOST}.0.part.map").read_text()
+    assert read_part_map(text, 1) == ([], 1, True)
+    if over == "published":
+        publish(files, account_of(b"x"), b"x")
+    else:
+        files.discard()
+    files.note_part([], 1, True)
+    assert not [name for name in names(directory) if ".part" in name]
+
+
+@pytest.mark.parametrize("link", ["info", "vmcore"])
+def test_what_is_in_the_way_of_a_link_keeps_no_dump_from_being_filed(
+    directory: Directory, link: str
+) -> None:
+    (directory.path / f"{link}.{HOST}.last").mkdir()
+    files = reserve(directory, HOST, ADDRESS)
+    published = publish(files, account_of(b"x"), b"x")
+    assert published.vmcore is not None
+    assert published.info is not None
+    assert published.info.read_text().endswith("Dump complete\n")
+    assert not files.linked
+    (directory.path / f"{link}.{HOST}.last").rmdir()
+    again = reserve(directory, HOST, ADDRESS)
+    publish(again, account_of(b"y"), b"y")
+    assert again.linked
 
 
 @pytest.mark.parametrize("name", ["vmcore", "kdh", "key", "vmcore.map"])

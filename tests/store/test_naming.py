@@ -15,13 +15,11 @@ from scapy_netdump.store.naming import (
     Names,
     Published,
     SavecoreNames,
-    is_new_name,
-    is_own_name,
     names_of_dump,
     neighbours,
-    new_name,
     stored_dumps,
 )
+from scapy_netdump.store.own_names import is_new_name, is_own_name, new_name
 
 #: Addresses, first labels of host names, and what older programs may have used.
 HOSTS = st.one_of(

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ CLIENT = "10.99.0.2"
 OTHER = "10.99.0.20"
 MIB = 1 << 20
 KEY = DumpKey(2, bytes(32), bytes(64)).pack()
+
+
+#: What is told is something that cannot be read or removed.
+pruned = partial(prune, tell=pytest.fail)
 
 
 @pytest.fixture
@@ -83,7 +88,7 @@ def test_the_oldest_complete_ones_go_with_all_their_files(
     for _ in range(4):
         receive(dumps)
     receive(dumps, client=OTHER)
-    assert prune(directory, CLIENT, 2, newest=3, least_age=0) == [0, 1]
+    assert pruned(directory, CLIENT, 2, newest=3, least_age=0) == [0, 1]
     assert numbers(crash) == [2, 3]
     assert numbers(crash, OTHER) == [0]
     kinds = ("info", "kdh", "key", "vmcore_encrypted")
@@ -115,7 +120,7 @@ def test_incomplete_ones_are_never_removed_and_do_not_count(
     running.write(VMCORE, [b"x"], 0)
     for length in (100, 200, 100, 200, 100):
         receive(dumps, length)
-    assert prune(directory, CLIENT, 1, newest=5, least_age=0) == [1, 3]
+    assert pruned(directory, CLIENT, 1, newest=5, least_age=0) == [1, 3]
     assert numbers(crash) == [0, 2, 4, 5]
     assert (crash / f"vmcore.{CLIENT}.0.part").exists()
     dumps.close()
@@ -148,7 +153,7 @@ def test_what_does_not_look_whole_is_left_alone(crash: Path, directory: Director
     receive(LiveDumps(crash))
     spoil(crash)
     receive(LiveDumps(crash))
-    assert prune(directory, CLIENT, 1, newest=1, least_age=0) == []
+    assert pruned(directory, CLIENT, 1, newest=1, least_age=0) == []
     assert numbers(crash) == [0, 1]
 
 
@@ -157,7 +162,7 @@ def test_age_counts_and_not_the_number(crash: Path, directory: Directory) -> Non
     for number in range(4):
         receive(dumps)
         age(crash, number, 1000 - number)
-    assert prune(directory, CLIENT, 2, newest=3) == [2]
+    assert pruned(directory, CLIENT, 2, newest=3) == [2]
     assert numbers(crash) == [0, 1, 3]
     dumps.close()
 
@@ -170,7 +175,7 @@ def test_the_newest_and_the_last_stay_whatever_the_clock_said(
         receive(dumps)
     age(crash, 0, 1)  # newest by what the caller says
     age(crash, 2, 2)  # info.HOST.last
-    assert prune(directory, CLIENT, 0, newest=0, least_age=0) == [1]
+    assert pruned(directory, CLIENT, 0, newest=0, least_age=0) == [1]
     assert (crash / f"vmcore.{CLIENT}.last").exists()
     dumps.close()
 
@@ -188,9 +193,9 @@ def test_what_is_younger_than_asked_for_stays(crash: Path, directory: Directory)
     now = int(time.time())
     for number, ended in enumerate((now - 86_500, now - 86_300, now - 100, now + 100, now)):
         whole(crash, CLIENT, number, ended=ended)
-    assert prune(directory, CLIENT, 1, newest=4) == [0]
-    assert prune(directory, CLIENT, 1, newest=4, least_age=1000) == [1]
-    assert prune(directory, CLIENT, 1, newest=4, least_age=50) == [2]
+    assert pruned(directory, CLIENT, 1, newest=4) == [0]
+    assert pruned(directory, CLIENT, 1, newest=4, least_age=1000) == [1]
+    assert pruned(directory, CLIENT, 1, newest=4, least_age=50) == [2]
     assert numbers(crash) == [3, 4]
 
 
@@ -212,14 +217,14 @@ def test_no_dump_goes_for_one_that_is_much_smaller(
 ) -> None:
     for number, size in enumerate(sizes):
         whole(crash, CLIENT, number, size, ended=number)
-    assert prune(directory, CLIENT, keep, newest=len(sizes) - 1) == removed
+    assert pruned(directory, CLIENT, keep, newest=len(sizes) - 1) == removed
 
 
 def test_a_host_whose_name_begins_alike_is_another(crash: Path, directory: Directory) -> None:
     for host in ("a", "a.1", "ab"):
         for number in range(2):
             whole(crash, host, number, ended=number)
-    assert prune(directory, "a", 1, newest=1) == [0]
+    assert pruned(directory, "a", 1, newest=1) == [0]
     assert sorted(stored_dumps(crash)) == [
         ("a", 1), ("a.1", 0), ("a.1", 1), ("ab", 0), ("ab", 1),
     ]  # fmt: skip
@@ -240,7 +245,7 @@ def test_for_each_that_goes_there_are_as_many_as_were_asked_for(
         if size is None:
             (crash / f"vmcore.{CLIENT}.{number}.map").touch()
     directory = Directory.open(crash)
-    removed = prune(directory, CLIENT, keep, newest=len(sizes) - 1)
+    removed = pruned(directory, CLIENT, keep, newest=len(sizes) - 1)
     left = numbers(crash)
     assert sorted(left + removed) == list(range(len(sizes)))
     good = {number: size for number, size in enumerate(sizes) if size is not None}
@@ -299,7 +304,7 @@ def test_several_may_remove_at_once(crash: Path) -> None:
 
     def remove() -> None:
         directory = Directory.open(crash)
-        removed.extend(prune(directory, CLIENT, 5, newest=149))
+        removed.extend(pruned(directory, CLIENT, 5, newest=149))
         directory.close()
 
     threads = [threading.Thread(target=remove) for _ in range(4)]

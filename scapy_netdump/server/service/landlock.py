@@ -34,7 +34,8 @@ _SCOPE_ABSTRACT_UNIX_SOCKET, _SCOPE_SIGNAL = 1 << 0, 1 << 1  # since 6
 
 _READ = _READ_FILE | _READ_DIR
 _KEEP_FILES = (
-    _READ | _WRITE_FILE | _TRUNCATE | _REMOVE_FILE | _MAKE_REG | _MAKE_DIR | _MAKE_SYM | _REFER
+    (_READ | _WRITE_FILE | _TRUNCATE | _MAKE_REG | _MAKE_DIR | _MAKE_SYM | _REFER)
+    | (_REMOVE_FILE | _REMOVE_DIR)  # of what is below: a directory itself belongs to the one above
 )
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # the rest: directories
 
@@ -63,7 +64,8 @@ def confine(
 ) -> int:
     """Let this thread, and those that it starts, reach no files but these, and run no program.
 
-    Below the directories ``kept`` files may be made, written and removed; below ``readable``
+    Below the directories ``kept`` files and directories may be made and removed, and files
+    written; below ``readable``
     they may be read (what is not there is left out). What is open already stays open.
     TCP is closed unless ``tcp``, and so are signals and abstract sockets to others, as far as
     the kernel knows how. Returns the version of its interface; LandlockError if this process
@@ -93,6 +95,15 @@ def confine(
     except OSError as error:
         raise LandlockError(f"Landlock refused: {error.strerror}") from None
     return known
+
+
+def covered(version: int, *, tcp: bool = False) -> tuple[str, ...]:
+    """What the confinement is about, in words, by the version of the kernel's interface."""
+    return (
+        *("files", "programs"),
+        *(("TCP",) if version >= 4 and not tcp else ()),
+        *(("signals", "abstract sockets") if version >= 6 else ()),
+    )
 
 
 def _allow(ruleset: int, path: str | os.PathLike[str], rights: int) -> None:

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.places import PCAPS
 from helpers.serving import PATIENCE, Client, Serving
 
 from scapy_netdump.formats import FINISHED, HERALD, VMCORE
@@ -373,10 +374,15 @@ def test_closed_standard_descriptors_do_not_become_files_of_dumps(
 
 
 def test_other_commands_have_standard_descriptors_too(tmp_path: Path) -> None:
-    """What is closed would be the number of the first file that is made, here of the vmcore."""
-    command = [sys.executable, "-m", "scapy_netdump", "info", "no such file"]
-    done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command])
-    assert done.returncode == 1
+    capture = str(PCAPS / "kernel-lossy-client-side.pcap.gz")
+    command = [sys.executable, "-m", "scapy_netdump", "recover", capture, "-o"]
+    for out, closed in (("open", ""), ("closed", "<&- >&- 2>&-")):
+        words = ["sh", "-c", f'exec "$@" {closed}', "sh", *command, str(tmp_path / out)]
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    names = sorted(path.name for path in (tmp_path / "open").iterdir())
+    assert names
+    for name in names:
+        assert (tmp_path / "closed" / name).read_bytes() == (tmp_path / "open" / name).read_bytes()
 
 
 # The system's log

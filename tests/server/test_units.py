@@ -128,7 +128,7 @@ def test_the_rc_script_logs_to_a_file_if_asked_and_has_its_pid_file_anywhere(
     pidfile, words = rc_runs(tmp_path, COMMAND, settings)
     assert pidfile == "/run/a b"
     assert words == [
-        *(*DAEMON, pidfile, "-o", "/var/log/a b", *COMMAND, "serve", "-d", str(tmp_path)),
+        *(*DAEMON, pidfile, "-H", "-o", "/var/log/a b", *COMMAND, "serve", "-d", str(tmp_path)),
     ]
 
 

@@ -72,8 +72,12 @@ def make_directory(path: Path, user: User) -> None:
     missing = [place for place in (path, *path.parents) if not place.exists()]
     for place in reversed(missing):
         place.mkdir(exist_ok=True)
-        with _refusals(user):
-            os.chown(place, user.uid, user.gid, follow_symlinks=False)
+        made = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with _refusals(user):
+                os.fchown(made, user.uid, user.gid)
+        finally:
+            os.close(made)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,6 +41,9 @@ _NANOSECONDS = b"\x09"  # ten to the minus ninth
 
 _BUFFER = 1 << 20
 _FLUSH_INTERVAL = 1.0  # seconds
+
+#: Files of one name, with their numbers.
+_MOST_FILES = 10_000
 
 
 class CaptureTap:
@@ -96,6 +100,8 @@ def _packed(address: str) -> bytes:
 class PcapngWriter:
     """A new capture file of datagrams. A dump holds secrets: others may not read the file.
 
+    ``path`` is what it is called: where there is a file of the name that was asked for, say since
+    a program was killed, it is kept, and the new one has a number (``NAME-1.pcapng``).
     ``problem`` says, in one line, why nothing more is written, if that is so: whoever is
     captured goes on.
     """
@@ -105,20 +111,17 @@ class PcapngWriter:
     def __init__(self, path: Path, application: str, name: str) -> None:
         """``application`` and ``name`` (of the interface) are told to readers of the file.
 
-        CaptureError if the file cannot be made, or is there already.
+        CaptureError if the file cannot be made.
         """
-        self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            descriptor = os.open(path, flags, 0o600)
-        except FileExistsError:
-            raise CaptureError(f"{path}: is there already; move it away first") from None
-        except OSError as error:
-            raise CaptureError(f"{path}: cannot be written: {error.strerror}") from None
+        self.path, descriptor = _new_file(path)
         self._file = open(descriptor, "wb", _BUFFER)  # noqa: SIM115
         self._flushed = time.monotonic()
         self._write(section(application) + interface(RAW_IP, name))
         self.flush()
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """Have the file belong to this user and group."""
+        os.fchown(self._file.fileno(), uid, gid)
 
     def write(
         self, payloads: Iterable[bytes | memoryview], source: Endpoint, destination: Endpoint
@@ -159,9 +162,22 @@ class PcapngWriter:
                 self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        self.problem = f"{self._path}: the capture ends here: {error.strerror}"
+        self.problem = f"{self.path}: the capture ends here: {error.strerror}"
         with suppress(OSError):  # it tries once more to write what it holds
             self._file.close()
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """The first of the names that is free, and a descriptor. CaptureError if there is none."""
+    numbered = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(1, _MOST_FILES))
+    try:
+        for name in chain((path,), numbered if path.is_file() else ()):
+            with suppress(FileExistsError):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                return name, os.open(name, flags, 0o600)
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be written: {error.strerror}") from None
+    raise CaptureError(f"{path}: is there already; move it away first")
 
 
 def section(application: str) -> bytes:

@@ -7,6 +7,7 @@ import argparse
 import getpass
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,23 @@ def port(text: str) -> int:
 def port_or_any(text: str) -> int:
     """A UDP port from the command line, or 0 for any that is free."""
     return 0 if text == "0" else port(text)
+
+
+def open_standard_descriptors() -> None:
+    """Have /dev/null where the descriptor 0, 1 or 2 is closed (``2>&-``): the next file that is
+    opened would get that number, and what is written to standard error would go into a dump."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(null, number)
+                os.close(null)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 @contextmanager

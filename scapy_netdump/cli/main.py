@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import NetdumpError, UsageError
 from ..text import printable
-from .common import EXITS, FAILED, USAGE
+from .common import EXITS, FAILED, USAGE, open_standard_descriptors
 
 _DESCRIPTION = "FreeBSD netdump(4): kernel crash dumps that were sent over a network."
 
@@ -40,13 +40,14 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``netdump`` with its arguments (``sys.argv`` if None); returns the exit status."""
+    open_standard_descriptors()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a dump may hold any text
     try:
         try:
             return _run(arguments)
         finally:
-            print(end="", flush=True)
+            sys.stdout.flush()  # not print(end=""): that fails on a terminal that is gone
     except NetdumpError as error:
         print(f"netdump: {printable(str(error))}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED

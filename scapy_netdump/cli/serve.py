@@ -4,65 +4,79 @@
 The order of things is what makes it safe: all that needs a privilege is opened, then the
 privilege is given up; then the process that runs scripts is forked; then this one is
 confined; and only then do threads start, as what came before binds those that come after.
+Files and directories that are made before are the user's that this process becomes.
+
+A signal ends it in good order: dumps that run are ended and filed, the port and the pid file are
+given back, and the process is gone. Scripts run on without it (server/service/handler.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import codecs
 import os
+import resource
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from ..capture.write import CaptureTap, PcapngWriter
 from ..core.receiving.events import Ended, Event, Started
 from ..core.receiving.limits import Limits, networks
-from ..errors import StoreError, UsageError
+from ..errors import NetdumpError, StoreError, UsageError
 from ..server.loop import ServeOptions, ServerLoop
 from ..server.names import Names
 from ..server.service.handler import Handler, Outcome
-from ..server.service.landlock import LandlockError, confine
 from ..server.service.notify import Notifier
 from ..server.service.pidfile import PidFile
-from ..server.service.privileges import User, become, find_user
+from ..server.service.privileges import User, acting_as, become, find_user, make_directory
 from ..store.hosts import host_name
-from ..store.live_dumps import LiveDumps
+from ..store.live_dumps import LiveDumps, Sync
+from ..store.retention import LEAST_AGE
 from ..text import counted
 from .common import GOOD, stopped_by_signals
-from .serve_log import ServeLog
+from .serve_confined import Confinement, confine_to, load_what_is_needed_later
+from .serve_log import ServeLog, write_alone
 from .serve_options import add
 
 __all__ = ["add", "handler_arguments", "run"]
 
+#: Descriptors that are asked for.
+_MOST_FILES = 1 << 14
+
 _TICK = 1.0  # seconds between two reports of how far a dump is
-
-#: What is loaded when it is first used, which may be when this process can no longer read it:
-#: text.printable needs the one, socket.gethostbyaddr the other.
-_CODECS = ("unicode_escape", "idna")
-
-#: What Python and the C library may want to read later, if it is there: modules and libraries
-#: that are loaded when they are first used.
-_LIBRARIES = (
-    *("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache"),
-    *(os.path.dirname(os.__file__), str(Path(__file__).parents[1])),
-)
-#: What the system's resolver reads.
-_RESOLVER = (
-    *("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf"),
-    *("/run/systemd/resolve", "/run/resolvconf", "/run/nscd", "/var/run/nscd"),
-)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal, and return the exit status."""
-    log = ServeLog(options.json)
-    try:
-        with ExitStack() as cleanup:
-            _Service(options, log, cleanup).run()
-    finally:
-        log.close()
+    log = ServeLog(options.json, _to_syslog(options))
+    with _deaf_to_hangups():
+        try:
+            with ExitStack() as cleanup:
+                _Service(options, log, cleanup).run()
+        except NetdumpError as error:
+            if _to_syslog(options):  # where people look for what became of a service
+                log.note(str(error), "error")
+            raise
+        finally:
+            log.close()
     return GOOD
+
+
+def _to_syslog(options: argparse.Namespace) -> bool:
+    """As netdumpd, whose -D is for the terminal."""
+    return bool(options.syslog and not options.debug)
+
+
+@contextmanager
+def _deaf_to_hangups() -> Iterator[None]:
+    """A terminal that goes away, or whoever thinks that SIGHUP reads settings anew, ends nothing.
+    A function that does nothing, unlike SIG_IGN, is not passed on to scripts."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class _Service:
@@ -74,13 +88,15 @@ class _Service:
         self._running = 0
         self._ended = 0
         self._directory = Path(os.path.abspath(options.directory))
+        load_what_is_needed_later()
         user = find_user(options.user) if options.user is not None else None
         self._notifier = Notifier(os.environ if options.notify else {})
         cleanup.callback(self._notifier.close)
         names = Names(host_name) if options.names else None
+        _raise_file_limit()
         dumps = self._open_directory(options, names, user)
         cleanup.callback(dumps.close)
-        self._capture = _capture(options)
+        self._capture = self._open_capture(options, user)
         if self._capture is not None:
             cleanup.callback(self._capture.close)
         self._server = ServerLoop(
@@ -93,77 +109,100 @@ class _Service:
             tap=CaptureTap(self._capture) if self._capture is not None else None,
         )
         cleanup.callback(self._server.close)
+        cleanup.enter_context(stopped_by_signals(self._server.stop))
         self._server.start()
         if options.pidfile is not None:
             cleanup.callback(PidFile(Path(options.pidfile)).remove)
-        for codec in _CODECS:
-            codecs.lookup(codec)
         if user is not None:
             become(user)
-        self._check_directory()
         self._handler = _handler(options, self._directory)
+        if self._handler is not None:
+            cleanup.callback(self._handler.close)
         self._confine(options)
 
     def run(self) -> None:
-        """Serve until a signal. A second one does not wait for scripts."""
+        """Serve until a signal."""
         self._log.start()
         if self._handler is not None:
             self._handler.start(self._script_ended)
-        with stopped_by_signals(self._server.stop, _stopping_signals()):
-            self._notifier.ready("waiting for dumps")
-            self._server.run()
-            self._notifier.stopping("waiting for scripts")
-            if self._handler is not None:
-                self._handler.close()
+        self._notifier.ready("waiting for dumps")
+        self._server.run()
+        self._notifier.stopping("all dumps are filed")
 
     def _open_directory(
         self, options: argparse.Namespace, names: Names | None, user: User | None
     ) -> LiveDumps:
-        """The dump directory. What had to be made for it belongs to whom it is for."""
-        places = [self._directory, self._directory / options.path]
-        made = [place for place in places if not place.exists()]
-        dumps = LiveDumps(
-            self._directory,
-            options.path,
-            mkdir=options.mkdir,
-            host_of=names.name_of if names is not None else None,
-            keep=options.keep,
-            min_free=options.min_free,
-            tell=self._log.note,
-        )
-        if user is not None:
-            for place in made:
-                os.chown(place, user.uid, user.gid, follow_symlinks=False)
+        """The dump directory: made, if need be, with root's rights, and used with the user's."""
+        if user is not None and options.mkdir:
+            make_directory(self._directory, user)
+        with acting_as(user) if user is not None else nullcontext():
+            dumps = LiveDumps(
+                self._directory,
+                options.path,
+                mkdir=options.mkdir,
+                host_of=names.name_of if names is not None else None,
+                keep=options.keep,
+                least_age=0.0 if options.keep_younger else LEAST_AGE,
+                min_free=options.min_free,
+                sync=Sync(options.sync),
+                tell=self._log.note,
+            )
+            self._check_directory(options.min_free)
         return dumps
+
+    def _open_capture(self, options: argparse.Namespace, user: User | None) -> PcapngWriter | None:
+        if options.capture is None:
+            return None
+        asked = Path(options.capture)
+        capture = PcapngWriter(asked, "scapy-netdump", "netdump serve")
+        if user is not None:
+            capture.give_to(user.uid, user.gid)
+        if capture.path != asked:
+            self._log.note(
+                f"{asked} is there already: the capture goes to {capture.path}", "capture"
+            )
+        return capture
 
     def _serve_options(self, options: argparse.Namespace, names: Names | None) -> ServeOptions:
         return ServeOptions(
             ack_port=options.ack_port,
+            coalescing=options.coalescing,
             limits=_limits(options),
             progress=min(_TICK, self._notifier.watchdog or _TICK),
             resolve=names.resolve if names is not None else None,
+            note_heralds=options.note_heralds,
         )
 
-    def _check_directory(self) -> None:
+    def _check_directory(self, min_free: int) -> None:
         """Better now than when a kernel panics."""
-        if not os.access(self._directory, os.W_OK | os.X_OK):
+        if not os.access(self._directory, os.W_OK | os.X_OK, effective_ids=True):
             raise StoreError(
-                f"{self._directory}: user {os.getuid()} may not write there: chown it, or start "
+                f"{self._directory}: user {os.geteuid()} may not write there: chown it, or start "
                 "the server as another user"
+            )
+        disk = os.statvfs(self._directory)
+        if min_free >= disk.f_blocks * disk.f_frsize > 0:
+            raise UsageError(
+                f"--min-free {min_free}: the disk of {self._directory} has "
+                f"{disk.f_blocks * disk.f_frsize} bytes in all, so that no dump would be taken"
             )
 
     def _confine(self, options: argparse.Namespace) -> None:
         """Reach nothing but the dump directory from now on, and say whether that is so."""
-        readable = _LIBRARIES + (_RESOLVER if options.names else ())
-        text, version = "not confined to the dump directory: --no-sandbox", None
         if options.sandbox:
-            try:
-                version = confine([self._directory], readable, tcp=options.names)
-                text = f"confined to {self._directory} (Landlock {version})"
-                text += "; the script is not" if self._handler is not None else ""
-            except LandlockError as error:
-                text = f"not confined to the dump directory: {error}"
-        self._log.note(text, "confinement", confined=version is not None, landlock=version)
+            confinement = confine_to(self._directory, names=options.names)
+        else:
+            confinement = Confinement("not confined to the dump directory: --no-sandbox")
+        text = confinement.text
+        if options.sandbox and self._handler is not None:
+            text += "; the script is not confined"
+        self._log.note(
+            text,
+            "confinement",
+            confined=confinement.landlock is not None,
+            landlock=confinement.landlock,
+            capabilities=confinement.capabilities,
+        )
 
     def _event(self, event: Event) -> None:
         self._flush_capture()
@@ -195,10 +234,8 @@ class _Service:
                 self._capture = None
 
     def _script_ended(self, outcome: Outcome) -> None:
-        reason, client, *_ = outcome.arguments
         self._log.note(
-            f"{client}: script for reason {reason}: "
-            + (outcome.problem or f"done in {outcome.seconds:.1f} s"),
+            _script_line(outcome),
             "handler",
             arguments=outcome.arguments,
             seconds=outcome.seconds,
@@ -206,10 +243,10 @@ class _Service:
         )
 
 
-def _stopping_signals() -> list[int]:
-    """A terminal that goes away ends the server in good order, unless nohup(1) is used."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+def _script_line(outcome: Outcome) -> str:
+    reason, client, *_ = outcome.arguments
+    how = outcome.problem or f"done in {outcome.seconds:.1f} s"
+    return f"{client}: script for reason {reason}: {how}"
 
 
 def handler_arguments(event: Ended, directory: Path) -> tuple[str, str, str, str, str]:
@@ -225,20 +262,28 @@ def handler_arguments(event: Ended, directory: Path) -> tuple[str, str, str, str
     return event.reason, event.client, host or event.client, info, vmcore
 
 
-def _capture(options: argparse.Namespace) -> PcapngWriter | None:
-    if options.capture is None:
-        return None
-    return PcapngWriter(Path(options.capture), "scapy-netdump", "netdump serve")
-
-
 def _handler(options: argparse.Namespace, directory: Path) -> Handler | None:
     if options.handler is None:
         return None
-    return Handler(Path(options.handler), directory, options.handler_timeout)
+
+    def report_alone(outcome: Outcome) -> None:
+        write_alone(_script_line(outcome), outcome.problem is not None, _to_syslog(options))
+
+    return Handler(Path(options.handler), directory, options.handler_timeout, report_alone)
+
+
+def _raise_file_limit() -> None:
+    """Have as many descriptors as there may be: a dump needs some, up to its very end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _limits(options: argparse.Namespace) -> Limits:
     """The limits that were asked for, and their usual values for the rest."""
+    if options.max_size == 0:
+        raise UsageError("--max-size 0: no dump would be taken")
     try:
         allow = networks(options.allow)
     except ValueError as error:

@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from ..core.receiving.events import DumpEvent, Event
+from ..server.service.system_log import ERROR, INFO, WARNING, SystemLog, SystemLogError
 from ..text import printable
 from .serve_words import StatusLines, line_of
 
@@ -25,14 +27,46 @@ _LAST_WAIT = 5.0
 _Item: TypeAlias = "tuple[float, str | None, dict[str, Any], Event | None]"
 
 
-class ServeLog:
-    """Lines with the time on standard error, and with ``as_json`` an object a line on standard
-    output instead. On a terminal there is a line for each dump that is running, too."""
+#: What this program is called in the system's log.
+_NAME = "netdump"
 
-    def __init__(self, as_json: bool) -> None:
+#: How the events that are not just told of are called there.
+_PRIORITIES = {
+    **dict.fromkeys(("error", "write_error"), ERROR),
+    **dict.fromkeys(("refused", "off_limits", "lost", "capture"), WARNING),
+}
+
+
+def write_line(text: str, when: float) -> None:
+    """Write a line with the time on standard error."""
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    print(f"{clock} {text}", file=sys.stderr)
+
+
+def write_alone(text: str, failed: bool, syslog: bool) -> None:
+    """Write a line from another process than the server's, when that is gone, to where people
+    look. Nothing can be done if it cannot be written."""
+    text = printable(text)
+    with suppress(OSError, ValueError, SystemLogError):
+        if syslog:
+            SystemLog(_NAME).write(time.time(), WARNING if failed else INFO, text)
+        else:
+            write_line(text, time.time())
+            sys.stderr.flush()
+
+
+class ServeLog:
+    """Lines with the time on standard error. With ``as_json`` an object a line on standard output
+    instead, with ``syslog`` lines for the system's log. On a terminal there is a line for each
+    dump that is running, too."""
+
+    def __init__(self, as_json: bool = False, syslog: bool = False) -> None:
+        """SystemLogError if there is no such log."""
         self._items: SimpleQueue[_Item | None] = SimpleQueue()
         self._dropped = self._told = 0
-        self._write: Callable[[_Item], None] = _JsonLines() if as_json else _PeoplesLines()
+        self._write: Callable[[_Item], None] = (
+            _JsonLines() if as_json else _SystemLines() if syslog else _PeoplesLines()
+        )
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
 
     def start(self) -> None:
@@ -91,6 +125,26 @@ class _JsonLines:
         print(json.dumps({"time": round(when, 3), **values}), flush=True)
 
 
+class _SystemLines:
+    """Lines for the system's log. One that it does not take is lost; the next may be taken."""
+
+    def __init__(self) -> None:
+        self._log = SystemLog(_NAME)
+
+    def __call__(self, item: _Item) -> None:
+        when, text, values, event = item
+        if event is not None:
+            text = line_of(event)
+        if text is not None:
+            with suppress(OSError):
+                self._log.write(when, _priority(values), text)
+
+
+def _priority(values: dict[str, Any]) -> int:
+    failed = values.get("complete") is False or values.get("problem")
+    return _PRIORITIES.get(values["event"], WARNING if failed else INFO)
+
+
 class _PeoplesLines:
     """Lines on standard error; below them, on a terminal, those of running dumps."""
 
@@ -106,8 +160,7 @@ class _PeoplesLines:
             if isinstance(event, DumpEvent):
                 self._status.take(event)
         if text is not None:
-            clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
-            print(f"{clock} {text}", file=sys.stderr)
+            write_line(text, when)
         if self._status is not None:
             self._status.show()
         sys.stderr.flush()

@@ -5,18 +5,29 @@ from __future__ import annotations
 
 import argparse
 
+from ..core.receiving.events import (
+    CONTRADICTED,
+    ERROR,
+    INCOMPLETE,
+    INTERRUPTED,
+    LIMIT,
+    SUCCESS,
+    TIMEOUT,
+)
 from ..formats import ACK_PORT, HERALD_PORT
 from .common import port, port_or_any
 
 _EXITS = "exit status: 0 stopped by a signal; 1 failed; 2 wrong usage"
+_REASONS = (SUCCESS, INCOMPLETE, CONTRADICTED, TIMEOUT, LIMIT, ERROR, INTERRUPTED)
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = (
-        "Receive dumps, as netdumpd does, until SIGTERM or ^C. Always stays in the "
-        "foreground and logs to standard error; `netdump service` prints what starts it at boot."
+        "Receive dumps, as netdumpd does, until SIGTERM or ^C (SIGHUP is ignored). Always stays "
+        "in the foreground, and logs to standard error unless told otherwise; `netdump service` "
+        "prints what starts it at boot."
     )
     parser.epilog = _EXITS
     _add_netdumpd(parser)
@@ -34,7 +45,8 @@ def _add_netdumpd(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "-D", dest="debug", action="store_true",
-        help="stay in the foreground and log to the terminal: what is done in any case",
+        help="log to standard error even with --syslog; netdumpd then stays in the foreground as "
+        "well, which is what is done in any case",
     )  # fmt: skip
     group.add_argument(
         "-d", dest="directory", metavar="DIR", default="/var/crash",
@@ -42,13 +54,16 @@ def _add_netdumpd(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "-i", dest="handler", metavar="SCRIPT",
-        help="program to run in DIR when a dump is over, with five arguments: reason (success, "
-        "incomplete, timeout, error, interrupted), client's address, HOST as in the names of the "
-        "files, info file, vmcore file (empty if there is none)",
+        help="program to run in DIR when a dump is over, with five arguments: reason "
+        f"({', '.join(_REASONS)}), client's address, HOST as in the names of the files, info file, "
+        "vmcore file (empty if there is none); of the environment it gets PATH, HOME, USER, the "
+        "language and the time zone",
     )  # fmt: skip
     group.add_argument(
-        "-P", dest="pidfile", metavar="FILE", help="write the process's number (default: nowhere)"
-    )
+        "-P", dest="pidfile", metavar="FILE",
+        help="write the process's number, and remove the file at the end (default: nowhere; "
+        "netdumpd: /var/run/netdumpd.pid)",
+    )  # fmt: skip
     group.add_argument(
         "-p", dest="path", metavar="PATH", default="",
         help="directory below DIR for dumps of clients that ask for none, or for one that "
@@ -76,8 +91,14 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="name files by the clients' names in reverse DNS, as netdumpd does",
     )  # fmt: skip
     group.add_argument(
-        "--capture", metavar="FILE", help="also write all messages and acks to a pcapng file"
-    )
+        "--capture", metavar="FILE",
+        help="also write all messages and acks to a pcapng file; if there is one already, to the "
+        "first that is free of FILE-1, FILE-2, with the suffix kept",
+    )  # fmt: skip
+    group.add_argument(
+        "--no-coalescing", dest="coalescing", action="store_false",
+        help="do not have the system join and split datagrams (UDP GRO and GSO, Linux only)",
+    )  # fmt: skip
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -87,12 +108,28 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--keep", type=_count, metavar="N",
-        help="keep the N latest complete dumps of each host; older complete ones are removed "
-        "(default: all are kept)",
+        help="keep the N latest complete dumps of each host; older complete ones are removed once "
+        "they are a day old (default: all are kept)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-younger", action="store_true",
+        help="with --keep, also remove dumps that are younger than a day",
+    )  # fmt: skip
+    group.add_argument(
+        "--sync", choices=("none", "finish", "always"), default="none",
+        help="what an ack means. none: the bytes are in the system's page cache; a server that is "
+        "killed loses nothing, a power cut does. finish: FINISHED is acked after fsync. always: "
+        "every ack comes after fdatasync, which is slow (default: none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--note-heralds", action="store_true",
+        help="leave a file for a HERALD after which nothing came, so that a script can see that a "
+        "machine panicked",
     )  # fmt: skip
     group.add_argument(
         "--min-free", type=size, default=0, metavar="SIZE",
-        help="space to leave free on the disk, as savecore's minfree; K, M, G, T are understood",
+        help="space to leave free on the disk, as savecore's minfree; less than the disk has in "
+        "all; K, M, G, T are understood",
     )  # fmt: skip
     group.add_argument("--max-size", type=size, metavar="SIZE", help="largest vmcore (default: 1T)")
 
@@ -100,7 +137,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("clients")
     group.add_argument(
-        "--max-clients", type=_count, metavar="N", help="dumps at once (default: 64)"
+        "--max-clients", type=_count, metavar="N", help="dumps at once (default: 128)"
     )
     group.add_argument(
         "--herald-rate", type=_seconds, metavar="N", help="new dumps a second (default: 64)"
@@ -119,23 +156,28 @@ def _add_process(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("process")
     group.add_argument(
         "--user", metavar="USER[:GROUP]",
-        help="become this user, started as root; DIR must be writable for it",
+        help="become this user, started as root; DIR must be writable for it, and is the user's if "
+        "--mkdir makes it",
     )  # fmt: skip
     group.add_argument(
         "--no-sandbox", dest="sandbox", action="store_false",
-        help="do not confine the process to DIR (Landlock, Linux only)",
+        help="do not confine the process to DIR (Landlock), and do not give up root's capabilities "
+        "that have nothing to do with files (Linux only)",
     )  # fmt: skip
     group.add_argument(
         "--handler-timeout", type=_seconds, default=3600.0, metavar="SECONDS",
-        help="kill SCRIPT after so long (default: 3600)",
+        help="kill SCRIPT after so long, also when the server is gone (default: 3600)",
     )  # fmt: skip
     group.add_argument(
         "--notify", action="store_true",
         help="tell systemd that the server is ready, and how it does (sd_notify)",
     )  # fmt: skip
-    group.add_argument(
-        "--json", action="store_true", help="log to standard output, an object a line"
-    )
+    log = group.add_mutually_exclusive_group()
+    log.add_argument("--json", action="store_true", help="log to standard output, an object a line")
+    log.add_argument(
+        "--syslog", action="store_true",
+        help="log to the system's log, as `netdump`, facility daemon",
+    )  # fmt: skip
 
 
 def size(text: str) -> int:

@@ -236,7 +236,7 @@ class DumpFiles:
                     self.note_part(account.missing, account.end, True)
             vmcore, map_, problem = self._publish_vmcore(account)
             self.show(account.header, verdict.because(problem))
-            if account.finished:
+            if account.finished or verdict.complete:
                 self._link(key, vmcore, vmcore_suffix(account))
             self._end_notes()
         except OSError as error:

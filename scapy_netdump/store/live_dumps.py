@@ -35,7 +35,7 @@ from .directory import Directory
 from .dump_files import DumpFiles, reserve, write_message
 from .hosts import file_host
 from .naming import Published
-from .retention import FreeSpace, prune
+from .retention import LEAST_AGE, FreeSpace, prune
 
 _MAX_PIECES = os.sysconf("SC_IOV_MAX")
 
@@ -70,6 +70,7 @@ class LiveDumps:
         mkdir: bool = False,
         host_of: Callable[[str], str] | None = None,
         keep: int | None = None,
+        least_age: float = LEAST_AGE,
         min_free: int = 0,
         sync: Sync = Sync.NONE,
         tell: Callable[[str], None] = lambda line: None,
@@ -77,7 +78,8 @@ class LiveDumps:
         """Dumps go to ``default`` below ``path``, or where the HERALD asks below ``path``.
 
         ``mkdir`` makes directories that are not there. ``host_of`` gives the name of an
-        address, or nothing. ``keep``: how many complete dumps of a host stay, all if None.
+        address, or nothing. ``keep``: how many complete dumps of a host stay, all if None;
+        none that is younger than ``least_age`` seconds goes.
         ``min_free``: bytes of the file system that stay free. ``sync``: what waits for the disk
         itself: nothing, the ack of FINISHED, or each. ``tell`` is called, in whatever thread,
         with lines for the log. StoreError if there is no such directory.
@@ -91,6 +93,7 @@ class LiveDumps:
         self._mkdir = mkdir
         self._host_of = host_of or (lambda address: "")
         self._keep = keep
+        self._least_age = least_age
         self._min_free = min_free
         self.sync = sync
         self._tell = tell
@@ -161,12 +164,20 @@ class LiveDumps:
 
     def completed(self, files: DumpFiles) -> None:
         """A dump of a host is complete: remove older ones if that was asked for."""
+        if not files.linked:
+            path = files.directory.path / files.info
+            self._tell(f"{path}: the links to the last dump of {files.host} cannot be set")
         if self._keep is None:
             return
         try:
             path = files.directory.path
             for number in prune(
-                files.directory, files.host, self._keep, files.number, tell=self._tell
+                files.directory,
+                files.host,
+                self._keep,
+                files.number,
+                tell=self._tell,
+                least_age=self._least_age,
             ):
                 self._tell(f"{path}: dump {number} of {files.host} removed to keep {self._keep}")
         except StoreError as error:

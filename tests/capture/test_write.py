@@ -178,8 +178,15 @@ def test_readers_see_it_after_a_flush_and_others_see_nothing(tmp_path: Path) -> 
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "capture"
     path.write_text("evidence")
-    with pytest.raises(CaptureError, match="is there already"):
-        writer(path)
+    (tmp_path / "link").symlink_to("capture")
+    assert [writer(path).path.name for _ in range(2)] == ["capture-1", "capture-2"]
+    assert writer(tmp_path / "link").path.name == "link-1"
+    named = [writer(tmp_path / "of.may.pcapng").path.name for _ in range(2)]
+    assert named == ["of.may.pcapng", "of.may-1.pcapng"]
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for taken in (tmp_path, Path("/dev/null"), tmp_path / "dangling"):
+        with pytest.raises(CaptureError, match="is there already"):
+            writer(taken)
     with pytest.raises(CaptureError, match="cannot be written: No such file"):
         writer(tmp_path / "no" / "capture")
     assert path.read_text() == "evidence"

@@ -9,9 +9,11 @@ import json
 import os
 import pty
 import re
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ from scapy_netdump.core.receiving.events import (
     WriteFailed,
 )
 from scapy_netdump.kerneldump.header import DumpHeader
+from scapy_netdump.server.service import system_log
 
 EVIL = "a\x1b[2J\nDump complete\u202e"
 
@@ -287,3 +290,35 @@ def test_a_real_terminal_is_found_out() -> None:
     lines = screen(shown.replace("\r", ""))
     assert lines[0].endswith("stopped")
     assert lines[1].startswith("192.0.2.2 dump 1: 5 MiB")
+
+
+@pytest.mark.parametrize(
+    ("add", "priority", "text"),
+    [
+        (lambda log: log.note("all is well"), 6, "all is well"),
+        (lambda log: log.note("no port", "error"), 3, "no port"),
+        (lambda log: log.note("script failed", "handler", problem="exit status 1"), 4, "script"),
+        (lambda log: log.note("script done", "handler", problem=None), 6, "script done"),
+        (lambda log: log.event(Refused(1.0, "192.0.2.2", "too many")), 4, "192.0.2.2: 1 HERALD"),
+        (lambda log: log.event(ended()), 4, "192.0.2.2 dump 1: incomplete: "),
+        (lambda log: log.event(ended(complete=True)), 6, "192.0.2.2 dump 1: "),
+        (
+            lambda log: log.event(WriteFailed(1.0, 1, "192.0.2.2", 7, "vmcore", 0, EVIL)),
+            3,
+            "192.0.2.2 dump 1: vmcore: cannot write at 0: a\\x1b[2J\\nDump complete\\u202e",
+        ),
+    ],
+)
+def test_the_systems_log_gets_lines_with_their_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, add: Any, priority: int, text: str
+) -> None:
+    monkeypatch.setattr(system_log, "PLACES", (str(tmp_path / "log"),))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(str(tmp_path / "log"))
+        system.settimeout(10)
+        log = ServeLog(syslog=True)
+        add(log)
+        log.close()
+        line = system.recv(9000).decode()
+    assert line.startswith(f"<{3 * 8 + priority}>")
+    assert line.partition("]: ")[2].startswith(text)

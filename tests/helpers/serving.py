@@ -79,12 +79,16 @@ class Serving:
             if event["event"] == kind:
                 return event
 
+    def wait_for_end(self) -> None:
+        """The end of its events."""
+        while (event := self._events.get(timeout=PATIENCE)) is not None:
+            self.told.append(event)
+
     def stop(self, number: int = signal.SIGTERM) -> str:
         """End it in good order; what it wrote to standard error. ``told`` has all events."""
         self.process.send_signal(number)
         assert self.process.wait(PATIENCE) == 0
-        while (event := self._events.get(timeout=PATIENCE)) is not None:
-            self.told.append(event)
+        self.wait_for_end()
         assert self.process.stderr is not None
         errors = self.process.stderr.read()
         assert "Traceback" not in errors

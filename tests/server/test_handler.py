@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import queue
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from scapy_netdump.server.service.handler import Handler, HandlerError, Outcome
+from scapy_netdump.server.service.handler import Handler, HandlerError, Outcome, script_environment
 
 PATIENCE = 20.0
 Make = Callable[..., tuple[Handler, "queue.SimpleQueue[Outcome]"]]
@@ -113,26 +114,62 @@ def test_what_is_no_program_is_refused_at_once(tmp_path: Path) -> None:
         Handler(script, tmp_path, 1.0)
 
 
-def test_closing_waits_for_the_scripts(make: Make, tmp_path: Path) -> None:
-    handler, outcomes = make("sleep 0.3; touch done")
-    handler.run("success")
+def test_closing_does_not_wait_for_scripts_and_they_all_run(make: Make, tmp_path: Path) -> None:
+    handler, outcomes = make("while [ ! -e go ]; do sleep 0.02; done; touch done.$1")
+    for number in range(6):
+        handler.run(str(number))
+    handler.close()
+    assert outcomes.empty()
+    crash = tmp_path / "crash"
+    assert not list(crash.glob("done.*"))
+    (crash / "go").touch()
+    wait_for(lambda: len(list(crash.glob("done.*"))) == 6)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_ends_when_the_other_process_is_alone_is_told_there(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nread line < fifo; exit 5\n")
+    script.chmod(0o755)
+    os.mkfifo(tmp_path / "fifo")
+    told = tmp_path / "told"
+    report = lambda outcome: told.write_text(f"{outcome.arguments} {outcome.problem}")  # noqa: E731
+    handler = Handler(script, tmp_path, PATIENCE, report)
+    handler.start(lambda outcome: None)
     handler.run("success")
     handler.close()
-    assert (tmp_path / "crash" / "done").exists()
-    assert outcomes.qsize() == 2
+    (tmp_path / "fifo").write_text("go\n")
+    wait_for(lambda: told.exists() and told.read_text() == "('success',) exit status 5")
+
+
+def test_the_environment_is_what_a_script_needs() -> None:
+    given = {"LANG": "C", "LC_ALL": "C", "TZ": "UTC", "PATH": "/p", "SECRET": "s", "HOME": "/h"}
+    kept = script_environment(given)
+    user = pwd.getpwuid(os.getuid())
+    home = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    assert kept == {"LANG": "C", "LC_ALL": "C", "TZ": "UTC", "PATH": "/p", **home}
+    assert "/usr/bin" in script_environment({})["PATH"].split(":")
 
 
 SERVER = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from pathlib import Path
 from scapy_netdump.server.service.handler import Handler
 held = os.open(sys.argv[2], os.O_RDWR)
 handler = Handler(Path(sys.argv[1]), Path("."), 30.0)
 os.close(held)
-handler.start(lambda outcome: print(outcome.problem, flush=True))
+ended = threading.Event()
+handler.start(lambda outcome: (print(outcome.problem, flush=True), ended.set()))
 print(handler._child, flush=True)
 handler.run("success", "client", "host", "info", "vmcore")
 sys.stdin.readline()
+ended.wait(30)
 handler.close()
 """
 
@@ -211,7 +248,4 @@ def test_killing_the_server_lets_the_script_finish(
     process.kill()
     process.wait(PATIENCE)
     (tmp_path / "go").touch()
-    deadline = time.monotonic() + PATIENCE
-    while not (tmp_path / "end").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: (tmp_path / "end").exists())

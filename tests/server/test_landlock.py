@@ -86,6 +86,7 @@ def test_what_a_server_does_in_its_directory_it_still_can(places: list[Path], ac
         "(outside / 'file').unlink()",
         "(readable / 'file').write_text('x')",
         "(readable / 'file').unlink()",
+        "(crash / 'file').unlink() or crash.rmdir()",
         "(crash / 'link-out').read_text()",
         "os.rename(crash / 'file', outside / 'stolen')",
         "os.mkfifo(crash / 'fifo')",

@@ -115,3 +115,42 @@ def test_without_root_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PrivilegeError, match="only root"):
         become(User("x", 1, 1))
+
+
+@pytest.mark.root
+def test_directories_that_are_made_are_the_users_with_all_above_that_were_missing() -> None:
+    code = """
+import tempfile
+from pathlib import Path
+with tempfile.TemporaryDirectory() as place:
+    below = Path(place, "a", "b", "c")
+    make_directory(below, find_user("54321:12345"))
+    make_directory(below, find_user("54322:12345"))  # what is there stays as it is
+    for path in (below, *below.parents[:3]):
+        print(path.stat().st_uid, path.stat().st_gid)
+"""
+    assert run(code).splitlines() == ["54321 12345"] * 3 + ["0 0"]
+
+
+@pytest.mark.root
+def test_what_is_made_while_acting_as_a_user_is_his_and_root_comes_back() -> None:
+    code = """
+import tempfile
+from pathlib import Path
+os.setgroups([0, 7])
+user = find_user("54321:12345")
+with tempfile.TemporaryDirectory() as place:
+    os.chown(place, user.uid, user.gid)
+    try:
+        with acting_as(user):
+            Path(place, "file").touch()
+            Path("/etc/shadow").read_bytes()
+    except PermissionError:
+        print("refused")
+    status = Path(place, "file").stat()
+    print(status.st_uid, status.st_gid)
+print(os.getresuid(), os.getresgid(), sorted(os.getgroups()))
+become(user)
+"""
+    expected = ["refused", "54321 12345", "(0, 0, 0) (0, 0, 0) [0, 7]"]
+    assert run(code).splitlines() == expected

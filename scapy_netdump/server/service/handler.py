@@ -2,24 +2,27 @@
 """A script that is run when a dump is over, by a process of its own.
 
 That process is forked before the server confines itself and starts threads: scripts run with
-the rights that the server had then, and nothing they do delays a client. Neither end of the
-conversation is ever interpreted by a shell.
+the rights that the server had then, and nothing they do delays a client. It outlives a server
+that ends, or is killed: what was handed over is run, and no script runs longer than it may.
+Neither end of the conversation is ever interpreted by a shell.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ...errors import NetdumpError
 
@@ -28,6 +31,14 @@ _AT_ONCE = 4
 
 #: Seconds from the friendly signal to the one that cannot be ignored.
 _GRACE = 5.0
+
+#: What a script gets of the server's environment. The rest is the business of whoever started the
+#: server, and may be secret.
+_PASSED_ON = {"LANG", "LANGUAGE", "TZ", "TMPDIR", "PATH", "HOME", "USER", "LOGNAME"}
+_PASSED_ON_PREFIX = "LC_"
+
+#: If there is no other: that of a service of systemd (systemd.exec(5)).
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class HandlerError(NetdumpError):
@@ -46,8 +57,15 @@ class Outcome:
 class Handler:
     """Runs ``script`` in ``directory``. To be made while there is but one thread."""
 
-    def __init__(self, script: Path, directory: Path, timeout: float) -> None:
-        """``timeout``: seconds after which a script is killed. HandlerError if it cannot run."""
+    def __init__(
+        self,
+        script: Path,
+        directory: Path,
+        timeout: float,
+        report_alone: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        """``timeout``: seconds after which a script is killed. ``report_alone`` is called, in the
+        other process, for what ends when this one is gone. HandlerError if it cannot run."""
         if not script.is_file() or not os.access(script, os.X_OK):
             raise HandlerError(f"{script}: is no program that can be run (chmod +x?)")
         self._report: Callable[[Outcome], None] | None = None
@@ -55,7 +73,7 @@ class Handler:
         self._socket, theirs = socket.socketpair()
         self._child = os.fork()
         if self._child == 0:
-            _serve(theirs, script.absolute(), directory.absolute(), timeout)
+            _Supervisor(script.absolute(), directory.absolute(), timeout, report_alone).run(theirs)
         theirs.close()
         self._thread = threading.Thread(target=self._listen, name="handler", daemon=True)
 
@@ -73,14 +91,12 @@ class Handler:
             self._end(Outcome(arguments, 0.0, f"cannot be run: {error.strerror}"))
 
     def close(self) -> None:
-        """Wait until all scripts have ended, and report them; harmless when repeated."""
-        if self._socket.fileno() < 0:
-            return
-        self._socket.shutdown(socket.SHUT_WR)
-        if self._report is not None:
+        """Hand over no more; does not wait for scripts, which run on. Harmless when repeated."""
+        with suppress(OSError), self._one_at_a_time:
+            self._socket.shutdown(socket.SHUT_RDWR)  # which also ends the thread
+        if self._thread.is_alive():
             self._thread.join()
         self._socket.close()
-        os.waitpid(self._child, 0)
 
     def _listen(self) -> None:
         with self._socket.makefile("r", encoding="utf-8") as answers:
@@ -93,63 +109,89 @@ class Handler:
             self._report(outcome)
 
 
-def _serve(talk: socket.socket, script: Path, directory: Path, timeout: float) -> None:
-    """The other process: runs scripts until the server hangs up. Does not return.
+class _Supervisor:
+    """The other process: runs scripts until the server hangs up, and those that it has by then."""
 
-    Signals from a terminal, or from whoever stops the server, are left to the server: it may
-    have a last dump to hand over. A handler that does nothing, unlike SIG_IGN, is not passed
-    on to the scripts.
-    """
-    status = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)
-        descriptor = talk.detach()
-        os.closerange(3, descriptor)
-        os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
-        os.set_inheritable(descriptor, False)
-        _work(socket.socket(fileno=descriptor), script, directory, timeout)
-        status = 0
-    finally:
-        os._exit(status)
+    def __init__(
+        self, script: Path, directory: Path, timeout: float, report_alone: Callable[[Outcome], None]
+    ) -> None:
+        self._script = script
+        self._directory = directory
+        self._timeout = timeout
+        self._report_alone = report_alone
+        self._environment = script_environment(os.environ)
+        self._one_at_a_time = threading.Lock()
 
+    def run(self, talk: socket.socket) -> NoReturn:
+        """Signals from a terminal, or from whoever stops the server, are left to the server: it
+        may have a last dump to hand over. A handler that does nothing, unlike SIG_IGN, is not
+        passed on to the scripts. A session of its own has no terminal that could go away."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: None)
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)  # whoever reads the server's output is not kept waiting
+            descriptor = talk.detach()
+            os.closerange(3, descriptor)
+            os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
+            os.set_inheritable(descriptor, False)
+            self._work(socket.socket(fileno=descriptor))
+            status = 0
+        finally:
+            os._exit(status)
 
-def _work(talk: socket.socket, script: Path, directory: Path, timeout: float) -> None:
-    one_at_a_time = threading.Lock()
+    def _work(self, talk: socket.socket) -> None:
+        with ThreadPoolExecutor(_AT_ONCE) as pool, talk.makefile("r", encoding="utf-8") as requests:
+            for line in requests:
+                pool.submit(self._do, talk, tuple(json.loads(line)))
 
-    def do(line: str) -> None:
-        arguments: list[str] = json.loads(line)
+    def _do(self, talk: socket.socket, arguments: tuple[str, ...]) -> None:
         began = time.monotonic()
-        problem = _run([str(script), *arguments], directory, timeout)
-        answer = json.dumps([arguments, round(time.monotonic() - began, 3), problem])
-        with one_at_a_time:
-            _answer(talk, answer)
+        problem = self._run_script([str(self._script), *arguments])
+        outcome = Outcome(arguments, round(time.monotonic() - began, 3), problem)
+        answer = json.dumps([outcome.arguments, outcome.seconds, outcome.problem])
+        with self._one_at_a_time:
+            try:
+                talk.sendall(answer.encode() + b"\n")
+            except OSError:  # the server is gone
+                self._report_alone(outcome)
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool, talk.makefile("r", encoding="utf-8") as requests:
-        for line in requests:
-            pool.submit(do, line)
+    def _run_script(self, command: list[str]) -> str | None:
+        """Run a program; what is wrong with how it ended. It writes to standard error only, as
+        standard output may be a log of JSON lines."""
+        try:
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return f"cannot be run: {error}"
+        try:
+            return _explain(process.wait(self._timeout))
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return f"killed after {self._timeout:g} seconds"
 
 
-def _answer(talk: socket.socket, answer: str) -> None:
-    with suppress(OSError):  # the server is gone; the scripts run on
-        talk.sendall(answer.encode() + b"\n")
-
-
-def _run(command: list[str], directory: Path, timeout: float) -> str | None:
-    """Run a program; what is wrong with how it ended. It writes to standard error only, as
-    standard output may be a log of JSON lines."""
-    try:
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            command, cwd=directory, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True
-        )
-    except (OSError, ValueError) as error:
-        return f"cannot be run: {error}"
-    try:
-        return _explain(process.wait(timeout))
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        return f"killed after {timeout:g} seconds"
+def script_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a script needs of an environment, and the home of the user that this process is."""
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIX)
+    }
+    with suppress(KeyError):  # a number that is in no list of users
+        user = pwd.getpwuid(os.getuid())
+        kept |= {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    return {"PATH": _PATH, **kept}
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -95,6 +95,15 @@ def confine(
     return known
 
 
+def covered(version: int, *, tcp: bool = False) -> tuple[str, ...]:
+    """What the confinement is about, in words, by the version of the kernel's interface."""
+    return (
+        *("files", "programs"),
+        *(("TCP",) if version >= 4 and not tcp else ()),
+        *(("signals", "abstract sockets") if version >= 6 else ()),
+    )
+
+
 def _allow(ruleset: int, path: str | os.PathLike[str], rights: int) -> None:
     place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:

@@ -6,7 +6,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ...errors import NetdumpError
 
@@ -61,19 +64,66 @@ def _group(name: str) -> int:
     return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
 
 
+def make_directory(path: Path, user: User) -> None:
+    """Make a directory, and those above it that are not there; all of them are the user's.
+
+    OSError if that cannot be.
+    """
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(exist_ok=True)
+        made = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with _refusals(user):
+                os.fchown(made, user.uid, user.gid)
+        finally:
+            os.close(made)
+
+
+@contextmanager
+def acting_as(user: User) -> Iterator[None]:
+    """Do something as the user and then be root again: what is made is the user's.
+
+    PrivilegeError if this process is not root.
+    """
+    _insist_on_root(user)
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        with _refusals(user):
+            os.setgroups([user.gid])
+            os.setegid(user.gid)
+            os.seteuid(user.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+@contextmanager
+def _refusals(user: User) -> Iterator[None]:
+    """What the system refuses, and numbers that it does not have, as a PrivilegeError."""
+    try:
+        yield
+    except (OSError, OverflowError) as error:
+        raise PrivilegeError(f"--user {user.text}: refused by the system: {error}") from None
+
+
+def _insist_on_root(user: User) -> None:
+    if os.geteuid() != 0:
+        raise PrivilegeError(f"--user {user.text}: only root can become another user")
+
+
 def become(user: User) -> None:
     """Be ``user`` from now on, without any other group and without a way back.
 
     PrivilegeError if this process is not root, or if the system did not do it.
     """
-    if os.geteuid() != 0:
-        raise PrivilegeError(f"--user {user.text}: only root can become another user")
-    try:
+    _insist_on_root(user)
+    with _refusals(user):
         os.setgroups([user.gid])
         os.setgid(user.gid)
         os.setuid(user.uid)
-    except (OSError, OverflowError) as error:
-        raise PrivilegeError(f"--user {user.text}: refused by the system: {error}") from None
     _verify(user)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,7 +132,7 @@ class ServerLoop:
         self._tell = on_event or (lambda event: None)
         self._tick = on_tick or (lambda: None)
         self._tap = tap
-        self._relay = Relay(self._turn, self._new_buffer)
+        self._relay = Relay(self._turn)
         self._slots, most = _places()
         self._receiver = Receiver(
             OutsideSinks(sinks, self._relay),
@@ -142,7 +143,7 @@ class ServerLoop:
             most=most,
             note_heralds=options.note_heralds,
         )
-        self._new_buffer()
+        self._own = threading.local()
         self._listeners: list[_Listener] = []
         self._data: dict[Session, list[DataSocket]] = {}
         self._held_up: list[tuple[Session, DataSocket]] = []
@@ -223,9 +224,15 @@ class ServerLoop:
     def _turn(self) -> None:
         self._polling.turn()
 
-    def _new_buffer(self) -> None:
-        """Another buffer to receive into: a thread that is held up still writes from the last."""
-        self._buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    @property
+    def _buffer(self) -> memoryview:
+        """What to receive into: each thread has its own, as one that the disk holds up still
+        writes from it."""
+        try:
+            buffer: memoryview = self._own.buffer
+        except AttributeError:
+            buffer = self._own.buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+        return buffer
 
     # What there is to do, and when
 

@@ -27,12 +27,12 @@ _PATIENCE = 0.01
 class Relay:
     """Calls ``turn`` again and again, in one thread at a time, until `finish`.
 
-    ``on_change`` is called, under the lock, before another thread goes on with it.
+    A thread that was outside may still be at the end of its turn when another one runs the loop:
+    what is in use outside, such as a buffer, has to be the thread's own.
     """
 
-    def __init__(self, turn: Callable[[], object], on_change: Callable[[], object]) -> None:
+    def __init__(self, turn: Callable[[], object]) -> None:
         self._turn = turn
-        self._on_change = on_change
         self._lock = threading.Lock()
         self._holder = 0  # the thread that has the lock, if it is one of these
         self._leader = 0  # the thread that runs the loop
@@ -137,6 +137,5 @@ class Relay:
                 with self._inside():
                     if not self._over and self._outside_since == since:
                         self._start_watcher()
-                        self._on_change()
                         self._lead()
                         return

@@ -351,7 +351,7 @@ def test_one_bad_message_among_joined_ones_costs_itself_alone(tmp_path, server, 
 
 @needs_linux
 def test_4_no_descriptor_is_left_when_dumps_end(tmp_path):
-    with serving(tmp_path, SERVER, limits=Limits(linger=0.1)) as server:
+    with serving(tmp_path, SERVER, limits=Limits(linger=0.1, heralds=1e6)) as server:
         server.told(Listening)
         before = open_files()
         for _ in range(20):

@@ -186,6 +186,5 @@ def _file(kept: KeptFiles) -> None:
     files = DumpFiles.adopt(directory, kept.names, kept.number)
     if kept.vmcore != files.part:  # it had its name, but not yet its info file
         directory.rename(kept.vmcore, files.part)
-    if later_is_linked(directory, (kept.names.host, kept.number)):
-        account.finished = False
-    files.publish(account, account.verdict)
+    last = not later_is_linked(directory, (kept.names.host, kept.number))
+    files.publish(account, account.verdict, link=last)

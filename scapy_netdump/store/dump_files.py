@@ -218,8 +218,11 @@ class DumpFiles:
                 text = part_map_text(missing, end, finished)
                 self.directory.replace(self.part_map, text.encode())
 
-    def publish(self, account: Account, verdict: Verdict) -> Published:
+    def publish(self, account: Account, verdict: Verdict, *, link: bool = True) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
+
+        A dump that is complete, or that its client finished, becomes the last one of its host,
+        unless ``link`` is False.
 
         The vmcore is renamed after all that tells of its holes is in place. The mapfile of the
         ``.part`` goes last: with the links to set, that is what a later start tells by.
@@ -236,7 +239,7 @@ class DumpFiles:
                     self.note_part(account.missing, account.end, True)
             vmcore, map_, problem = self._publish_vmcore(account)
             self.show(account.header, verdict.because(problem))
-            if account.finished or verdict.complete:
+            if link and (account.finished or verdict.complete):
                 self._link(key, vmcore, vmcore_suffix(account))
             self._end_notes()
         except OSError as error:

@@ -327,7 +327,7 @@ class LiveDump:
             self._over(finished=True)
 
     def close(self) -> None:
-        """Nothing is read any more: give the descriptors back, once the dump has its names."""
+        """Nothing is read any more: give the last descriptor back, once the dump has its names."""
         self._over(closed=True)
 
     def discard(self) -> None:
@@ -347,16 +347,16 @@ class LiveDump:
         self._files.show(self._header, _receiving(self._verdict, self._count))
 
     def _over(self, finished: bool = False, closed: bool = False) -> None:
-        """It has its names, or nothing is read any more: with both, it needs nothing more."""
+        """It has its names, or nothing is read any more. From the first on only its vmcore is
+        open, and with both nothing."""
         with self._noting:
             self._finished, self._closed = self._finished or finished, self._closed or closed
-            last = self._finished and self._closed
-        if last:
-            self._close()
+            if self._finished:
+                self._close(None if self._closed else VMCORE)
 
-    def _close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+    def _close(self, but: int | None = None) -> None:
+        for kind in [kind for kind in self._descriptors if kind != but]:
+            os.close(self._descriptors.pop(kind))
         if self._other is not None:
             os.close(self._other)
             self._other = None

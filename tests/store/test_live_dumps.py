@@ -73,6 +73,13 @@ def store(dump: Sink, account: Account, kind: int, data: bytes, offset: int = 0)
         account.key.add(offset, data)
 
 
+def begun(dumps: LiveDumps, client: str = CLIENT, path: bytes = b"") -> LiveDump:
+    """A dump that has its number and its info file."""
+    dump = dumps.begin(client, path)
+    dump.update(Account(), Verdict.receiving())
+    return dump
+
+
 def received(dumps: Sinks, vmcore: bytes, length: int | None = None) -> tuple[Sink, Account]:
     """A dump with all of its data; its header claims that it has ``length`` bytes."""
     dump, account = dumps.begin(CLIENT, b""), Account()
@@ -88,7 +95,7 @@ def received(dumps: Sinks, vmcore: bytes, length: int | None = None) -> tuple[Si
 
 def test_a_dump_from_its_herald_to_its_end(dumps: LiveDumps, crash: Path) -> None:
     before = open_files()
-    dump = dumps.begin(CLIENT, b"")
+    dump = begun(dumps)
     assert names(crash) == {f"info.{CLIENT}.0"}
     info = crash / f"info.{CLIENT}.0"
     assert dump.name == str(info)
@@ -112,6 +119,8 @@ def test_a_dump_from_its_herald_to_its_end(dumps: LiveDumps, crash: Path) -> Non
     assert published.kdh.read_bytes() == header(5000)
     assert last_line(info) == "Dump complete"
     assert os.readlink(crash / f"vmcore.{CLIENT}.last") == f"vmcore.{CLIENT}.0"
+    assert dump.read(VMCORE, 4990, 5000) == b"v" * 10  # as long as it lingers
+    dump.close()
     assert open_files() == before
 
 
@@ -184,8 +193,9 @@ def test_holes_are_mapped(dumps: LiveDumps) -> None:
 
 def test_without_data_nothing_is_left(dumps: LiveDumps, crash: Path) -> None:
     before = open_files()
+    dumps.begin(CLIENT, b"").discard()
     for _ in range(3):
-        dump = dumps.begin(CLIENT, b"")
+        dump = begun(dumps)
         assert dump.name.endswith(".0")
         dump.discard()
         assert names(crash) == set()
@@ -212,6 +222,7 @@ def test_when_names_are_taken_nothing_is_overwritten_and_info_tells(
     assert (crash / f"vmcore.{CLIENT}.0").read_bytes() == b"precious"
     assert (crash / f"vmcore.{CLIENT}.0.part").read_bytes() == b"new"
     assert last_line(crash / f"info.{CLIENT}.0").startswith("Dump incomplete: could not be filed:")
+    dump.close()
     assert open_files() == before
 
 
@@ -414,7 +425,7 @@ def test_a_full_disk_keeps_all_that_was_taken(crash: Path) -> None:
 
 def test_a_dump_goes_where_the_client_asks_for(dumps: LiveDumps, crash: Path) -> None:
     (crash / "lab" / "rack").mkdir(parents=True)
-    dump = dumps.begin(CLIENT, b"lab/rack")
+    dump = begun(dumps, path=b"lab/rack")
     assert dump.name == str(crash / "lab" / "rack" / f"info.{CLIENT}.0")
     assert dump.note == ""
 
@@ -428,7 +439,7 @@ def test_a_path_that_cannot_be_used_leads_to_the_default_one(crash: Path, path: 
     (crash / "link").symlink_to("default")
     dumps = LiveDumps(crash, "default")
     before = open_files()
-    dump = dumps.begin(CLIENT, path)
+    dump = begun(dumps, path=path)
     assert dump.name == str(crash / "default" / f"info.{CLIENT}.0")
     assert dump.note.startswith(f"{crash}: path '")
     assert dump.note.isprintable()
@@ -445,7 +456,7 @@ def test_a_directory_without_a_number_left_leads_to_the_default_one(
     (crash / "lab").mkdir()
     for number in range(100):
         (crash / "lab" / f"info.{CLIENT}.{number}").touch()
-    dump = dumps.begin(CLIENT, b"lab")
+    dump = begun(dumps, path=b"lab")
     assert Path(dump.name).parent == crash
     assert "100 dumps" in dump.note
 
@@ -454,7 +465,7 @@ def test_directories_are_made_if_that_was_asked_for_and_unmade_if_no_dump_came(
     tmp_path: Path,
 ) -> None:
     dumps = LiveDumps(tmp_path / "new", mkdir=True)
-    dumps.begin(CLIENT, b"lab/rack").discard()
+    begun(dumps, path=b"lab/rack").discard()
     assert names(tmp_path / "new") == set()
     dump = dumps.begin(CLIENT, b"lab/rack")
     dump.write(VMCORE, [b"x"], 0)
@@ -481,7 +492,7 @@ def test_files_are_named_by_address_or_a_safe_name(
     crash: Path, client: str, name: str, host: str
 ) -> None:
     dumps = LiveDumps(crash, host_of=lambda address: name)
-    dumps.begin(client, b"")
+    begun(dumps, client)
     assert names(crash) == {f"info.{host}.0"}
     dumps.close()
 
@@ -498,7 +509,7 @@ def test_what_is_no_address_gets_no_files(dumps: LiveDumps, crash: Path, client:
 
 
 def test_info_is_never_seen_half_written(dumps: LiveDumps, crash: Path) -> None:
-    dump, account = dumps.begin(CLIENT, b""), Account()
+    dump, account = begun(dumps), Account()
     stop, partial = threading.Event(), []
 
     def read() -> None:
@@ -639,7 +650,7 @@ def test_the_next_server_says_so_and_goes_on_with_the_next_number(crash: Path) -
     assert told == [f"{info}: {status}"]
     assert info.read_text() == f"Dump from {CLIENT} [{CLIENT}]\n{status}\n"
     assert part.read_bytes() == content
-    dump: LiveDump = dumps.begin(CLIENT, b"")
+    dump = begun(dumps)
     assert dump.name == str(crash / f"info.{CLIENT}.1")
     assert LiveDumps(crash, tell=told.append)
     assert len(told) == 1

@@ -341,7 +341,7 @@ def test_without_a_minimum_the_system_is_not_asked(directory: Directory, free: l
 def test_a_new_dump_is_refused_where_space_is_short(crash: Path, free: list[int]) -> None:
     dumps = LiveDumps(crash, min_free=100 * MIB)
     with pytest.raises(StoreError) as error:
-        dumps.begin(CLIENT, b"")
+        dumps.begin(CLIENT, b"").write(VMCORE, [b"x"], 0)
     assert str(error.value) == (
         f"{crash}: {100 * MIB} bytes are free, and {100 * MIB} are to stay free; remove old dumps"
     )

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from helpers.icmp import Forger
 
+from scapy_netdump.errors import UsageError
 from scapy_netdump.formats import ACK_PORT
 from scapy_netdump.net.transport import TransportError
 from scapy_netdump.net.udp_client import UdpTransport
@@ -144,9 +147,58 @@ def test_an_icmp_error_ends_nothing_and_is_remembered(transport: UdpTransport) -
         assert received(transport)[0][0] == b"\0\0\0\3"
 
 
-def test_what_no_packet_can_hold_names_the_mtu(transport: UdpTransport) -> None:
-    with pytest.raises(TransportError, match=f"cannot send to {SERVER}: .*--mtu"):
-        transport.send(bytes(65_508), 65_508, 9)
+@pytest.mark.parametrize("mtu", [-1, 0, 99, 65_536])
+def test_an_mtu_that_is_none_is_told(mtu: int) -> None:
+    with pytest.raises(UsageError, match=f"{mtu}: not an MTU; 100 to 65535"):
+        UdpTransport(SERVER, port=0, mtu=mtu)
+
+
+@pytest.mark.parametrize("family", ["127.85.67.2", "::1"])
+def test_the_largest_messages_are_sent_in_fragments(family: str) -> None:
+    transport = UdpTransport(family, family, port=0, mtu=65_535)
+    with bound(family, socket.AF_INET6 if ":" in family else socket.AF_INET) as server:
+        size = transport.mtu_payload + 24
+        transport.send(bytes(2 * size), size, server.getsockname()[1])
+        assert [len(server.recv(1 << 16)) for _ in range(2)] == [size, size]
+    transport.close()
+
+
+def test_a_socket_that_is_no_more_is_an_error(transport: UdpTransport) -> None:
+    gone = UdpTransport(SERVER, CLIENT, port=0)
+    gone.close()
+    with pytest.raises(TransportError, match=f"cannot send to {SERVER}: Bad file descriptor"):
+        gone.send(b"x", 1, 9)
+
+
+@pytest.fixture
+def forger() -> Iterator[Forger]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs root on Linux")
+    forger = Forger((CLIENT, ACK_PORT), SERVER)
+    yield forger
+    forger.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("kind", "code", "mtu"),
+    [*((3, code, 0) for code in range(16)), (3, 4, 68), (3, 4, 1400), (11, 0, 0), (12, 0, 0)],
+)
+def test_no_icmp_error_ends_or_shrinks_anything(
+    transport: UdpTransport, server: socket.socket, forger: Forger, kind: int, code: int, mtu: int
+) -> None:
+    """What RFC 792 and RFC 1812 have; each comes before a burst, and again behind it."""
+    port = server.getsockname()[1]
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    for _ in range(3):
+        forger.send(port, kind, code, mtu)
+        transport.send(bytes(40 * 1472), 1472, port)
+        assert [len(server.recv(1 << 16)) for _ in range(40)] == [1472] * 40
+        forger.send(port, kind, code, mtu)
+        transport.receive(0.001)
+    assert transport.trouble
+    server.sendto(b"\0\0\0\1", (CLIENT, ACK_PORT))
+    assert received(transport)[0][0] == b"\0\0\0\1"
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,16 @@ class Patience:
 
 @dataclass(slots=True)
 class Counters:
-    """What a sender has done. `acknowledged`: bytes of the vmcore that the server has taken."""
+    """What a sender has done. `acknowledged`: bytes of the vmcore that the server has taken, by
+    whole frames of messages; `acks`: messages of all kinds that it has, each counted once.
+    `payload` is the most that a message carries now."""
 
     messages: int = 0
     retransmissions: int = 0
     acknowledged: int = 0
     round_trip: float = 0.0
+    acks: int = 0
+    payload: int = 0
 
 
 class GaveUp(NetdumpError):

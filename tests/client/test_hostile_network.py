@@ -111,6 +111,16 @@ def test_a_narrow_way_takes_fragments(
     send(far, dumps, FAR, *options)
 
 
+def test_frames_that_are_too_large_for_the_way_become_smaller(far: Namespace, dumps: Path) -> None:
+    """They are not to be fragmented, as the kernel's; the router says so, and nothing arrives."""
+    said = send(far, dumps, FAR, "-i", "cable", "--polls", "400")
+    assert f"{FAR} acks no messages of 1448 bytes: they are cut to 524" in said
+    dumps_of_kernel = ("-i", "cable", "--polls", "100", "--kernel")
+    done = far.run(*command(dumps, FAR, *dumps_of_kernel), check=False)
+    assert done.returncode == 1
+    assert "fragmentation-needed" in done.stderr
+
+
 def until_it_moves(dumps: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while not any(path.stat().st_size for path in dumps.glob("vmcore*")):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ...errors import NetdumpError
+from ...errors import NetdumpError, UsageError
 from ...wire import Buffer
 
 #: One poll of the kernel client, in seconds (netdump(4), net.netdump.polls).
@@ -34,6 +34,10 @@ class Patience:
 
     polls: int = 2000
     retries: int = 10
+
+    def __post_init__(self) -> None:
+        if self.polls < 1 or self.retries < 0:
+            raise UsageError(f"no patience: {self.polls} polls and {self.retries} retries")
 
     @property
     def interval(self) -> float:

@@ -17,7 +17,7 @@ from ..core.sending.faults import Rates
 from ..core.sending.sender import Counters, Patience
 from ..errors import UsageError
 from ..net.transport import Transport
-from ..net.udp_client import MTU, UdpTransport
+from ..net.udp_client import UdpTransport
 from ..net.wrapped import TracedTransport
 from ..text import counted, printable
 from .common import GOOD
@@ -89,7 +89,7 @@ def _transport(options: argparse.Namespace) -> Transport:
 
 
 def _plain(options: argparse.Namespace) -> Transport:
-    return UdpTransport(options.server, options.client, options.port, options.mtu or MTU)
+    return UdpTransport(options.server, options.client, options.port, options.mtu)
 
 
 def _raw(options: argparse.Namespace) -> Transport:

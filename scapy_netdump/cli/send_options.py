@@ -71,8 +71,8 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--mtu", type=_mtu, metavar="MTU",
         help="largest packet, which sets the size of messages; a stock netdumpd takes up to 4148. "
-        "What does not arrive is cut smaller, but not with --kernel (default: 1500; with -i the "
-        "interface's)",
+        "What does not arrive is cut smaller, but not with --kernel (default: 1500, for IPv6 "
+        "1280; with -i the interface's)",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from ..dump.content import Content, FileObjectContent, Held
 from ..errors import NetdumpError, UsageError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
 from ..net.transport import Transport
-from ..net.udp_client import MTU, UdpTransport
+from ..net.udp_client import UdpTransport
 from ..net.wrapped import FaultyTransport
 from ..wire import Buffer
 from .prepare import Outgoing, Preparation, prepared
@@ -106,7 +106,7 @@ def send_dump(
     port: int | None = None,
     client: str | None = None,
     client_port: int = ACK_PORT,
-    mtu: int = MTU,
+    mtu: int | None = None,
     preparation: Preparation | None = None,
     sending: Sending | None = None,
     progress: Progress | None = None,
@@ -121,9 +121,9 @@ def send_dump(
     of the dump goes to the port that the server answers from. `client` and `client_port` are the
     address and the port to send from, port 0 for any free one: acks go to port 20024 of the
     client unless the server answers the port that a message came from. `mtu`, in bytes, sets the
-    size of messages. See `Preparation` for what is made of the dump and `Sending` for how it is
-    sent; `progress` is called with how far it has come, `notice` with a line when the server is
-    slow, or acks no messages of that size.
+    size of messages; without it 1500 does, or 1280 for IPv6. See `Preparation` for what is made of
+    the dump and `Sending` for how it is sent; `progress` is called with how far it has come,
+    `notice` with a line when the server is slow, or acks no messages of that size.
     """
     address, herald_port = _end(server, port)
     if not 0 <= client_port <= _MAX_PORT:

@@ -21,6 +21,15 @@ def _checksum(data: bytes) -> int:
     return ~(words + (words >> 16) + (words >> 32)) & 0xFFFF
 
 
+def too_big(client: tuple[str, int], server: tuple[str, int], mtu: int) -> bytes:
+    """ICMPv6 "packet too big" (RFC 4443, 3.2) for a datagram that the client sent to the server.
+    The system fills in the checksum."""
+    addresses = [socket.inet_pton(socket.AF_INET6, end[0]) for end in (client, server)]
+    ip = struct.pack("!IHBB16s16s", 6 << 28, 1480, _UDP, 64, *addresses)
+    udp = struct.pack("!HHHH", client[1], server[1], 1480, 0)
+    return struct.pack("!BBHI", 2, 0, 0, mtu) + ip + udp
+
+
 def error(
     kind: int, code: int, client: tuple[str, int], server: tuple[str, int], mtu: int = 0
 ) -> bytes:

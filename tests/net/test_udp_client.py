@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from helpers.icmp import Forger
+from helpers.icmp import Forger, too_big
 
 from scapy_netdump.errors import UsageError
 from scapy_netdump.formats import ACK_PORT
@@ -159,7 +159,7 @@ def test_the_largest_messages_are_sent_in_fragments(family: str) -> None:
     with bound(family, socket.AF_INET6 if ":" in family else socket.AF_INET) as server:
         size = transport.mtu_payload + 24
         transport.send(bytes(2 * size), size, server.getsockname()[1])
-        assert [len(server.recv(1 << 16)) for _ in range(2)] == [size, size]
+        assert [arrived(server)[0] for _ in range(2)] == [size, size]
     transport.close()
 
 
@@ -168,6 +168,18 @@ def test_a_socket_that_is_no_more_is_an_error(transport: UdpTransport) -> None:
     gone.close()
     with pytest.raises(TransportError, match=f"cannot send to {SERVER}: Bad file descriptor"):
         gone.send(b"x", 1, 9)
+
+
+# include/uapi/linux/in.h and in6.h: IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE
+FRAGMENT_SIZE = {socket.AF_INET: (0, 25), socket.AF_INET6: (41, 77)}
+
+
+def arrived(server: socket.socket) -> tuple[int, bool]:
+    """The size of the next datagram, and whether it came in fragments."""
+    level, told = FRAGMENT_SIZE[server.family]
+    server.setsockopt(level, told, 1)
+    data, control, _, _ = server.recvmsg(1 << 16, 100)
+    return len(data), any(kind == told for _, kind, _ in control)
 
 
 @pytest.fixture
@@ -193,7 +205,7 @@ def test_no_icmp_error_ends_or_shrinks_anything(
     for _ in range(3):
         forger.send(port, kind, code, mtu)
         transport.send(bytes(40 * 1472), 1472, port)
-        assert [len(server.recv(1 << 16)) for _ in range(40)] == [1472] * 40
+        assert [arrived(server) for _ in range(40)] == [(1472, False)] * 40
         forger.send(port, kind, code, mtu)
         transport.receive(0.001)
     assert transport.trouble
@@ -201,11 +213,32 @@ def test_no_icmp_error_ends_or_shrinks_anything(
     assert received(transport)[0][0] == b"\0\0\0\1"
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("mtu", [0, 68, 1280, 1400])
+def test_packet_too_big_ends_and_slows_nothing_with_ipv6(mtu: int) -> None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs root on Linux")
+    transport = UdpTransport("::1", "::1", port=0)
+    icmp = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    with bound("::1", socket.AF_INET6) as server, icmp:
+        port = server.getsockname()[1]
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for _ in range(3):
+            icmp.sendto(too_big(("::1", transport.port), ("::1", port), mtu), ("::1", 0))
+            transport.send(bytes(40 * 1452), 1452, port)
+            assert [arrived(server) for _ in range(40)] == [(1452, False)] * 40
+    assert not transport.trouble
+    transport.close()
+
+
 @pytest.mark.parametrize(
     ("server", "mtu", "payload"),
-    [(SERVER, 1500, 1448), (SERVER, 9000, 8948), (SERVER, 65_535, 65_483), ("::1", 1500, 1428)],
-)
-def test_payloads_fit_the_mtu(server: str, mtu: int, payload: int) -> None:
+    [
+        (SERVER, None, 1448), (SERVER, 1500, 1448), (SERVER, 9000, 8948), (SERVER, 65_535, 65_483),
+        ("::1", None, 1208), ("::1", 1500, 1428),
+    ],
+)  # fmt: skip
+def test_payloads_fit_the_mtu(server: str, mtu: int | None, payload: int) -> None:
     transport = UdpTransport(server, port=0, mtu=mtu)
     assert transport.mtu_payload == payload
     transport.close()

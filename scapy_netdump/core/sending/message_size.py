@@ -3,7 +3,7 @@
 
 A stock netdumpd answers no payload above 4096 bytes (PROTOCOL.md, "Faults of the reference
 server"), and a way that is narrower than the frames sent, or loses fragments, lets a HERALD pass
-and no data. Neither says so. So when nothing new is acked for a quarter of the patience, what
+and no data. Neither says so. So when nothing new is acked for a fifth of the patience, what
 waits is to be cut into smaller messages, under new numbers. A server that only slept acks the
 large ones when it wakes up, and one of them goes out again now and then, to ask: when any is
 acked, messages are large again.
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 from ...wire import HEADER_SIZE
 
-#: What netdumpd takes; what fits the usual MTU of 1500; what fits 576, which all of IPv4 takes
-#: (RFC 791).
-SIZES = (4096, 1448, 524)
+#: What netdumpd takes; what fits the usual MTU of 1500; what fits 1280 and 576, which all of IPv6
+#: and of IPv4 take (RFC 8200, section 5; RFC 791).
+SIZES = (4096, 1448, 1208, 524)
 
 _FIRST_QUESTION = 1.0  # seconds
 _MOST_BETWEEN = 64.0
@@ -38,7 +38,7 @@ class MessageSize:
     def __init__(self, payload: int, patience: float) -> None:
         """`patience` is that with a silent server, in seconds."""
         self.payload = payload
-        self._wait = patience / 4
+        self._wait = patience / (len(SIZES) + 1)
         self._shrink_at = float("inf")
         self._larger: list[_Larger] = []  # the largest first
         self._ask_at = float("inf")

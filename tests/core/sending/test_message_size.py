@@ -55,7 +55,7 @@ def test_a_server_that_takes_less_gets_less(size: int, payload: int, most: int, 
     assert sending.counters.acknowledged == size
     if size > most:
         assert sending.counters.payload == used
-    assert link.time < 10  # of the patience with a silent server, 12
+    assert link.time < 11  # of the patience with a silent server, 12
 
 
 def test_a_key_that_arrives_proves_nothing_of_larger_messages() -> None:
@@ -84,14 +84,14 @@ def test_a_server_that_slept_gets_large_messages_again(payload: int) -> None:
 
 
 def test_when_large_messages_pass_again_they_are_sent_again() -> None:
-    link = Link(delay=0.05, server=Narrow(1000, 0.15, 6.0))
-    sending = sender(Random(0).randbytes(30_000_000), 1448)
+    link = Link(delay=0.05, server=Narrow(1000, 0.15, 8.0))
+    sending = sender(bytes(150_000_000), 1448)
     sizes = []
     while not sending.done:
         link.send(sending)
         link.step(sending)
         sizes += [sending.counters.payload] if sizes[-1:] != [sending.counters.payload] else []
-    assert sizes == [1448, 524, 1448]
+    assert sizes == [1448, 1208, 524, 1208, 1448]
     assert link.server.ended[0].reason == SUCCESS
 
 
@@ -100,7 +100,7 @@ def test_asking_for_large_messages_costs_little() -> None:
     link = Link(delay=0.2, server=narrow)
     sending = sender(bytes(20_000_000), 1448)
     link.run(sending, patience=1000)
-    later = [time for time in narrow.refused if time > 4]
+    later = [time for time in narrow.refused if time > 6]
     assert link.time > 10
     assert 2 <= len(later) <= 4
 

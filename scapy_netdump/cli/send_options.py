@@ -132,7 +132,7 @@ def _add_discipline(parser: argparse.ArgumentParser) -> None:
 
 def _add_faults(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "faults, to test servers", "How many datagrams of all, each way: as 0.01 or 1%%."
+        "faults, to test servers", "How many datagrams of all, each way: as 0.01 or 1%."
     )
     for name, what in FAULTS.items():
         group.add_argument(f"--{name}", type=_rate, metavar="RATE", help=what)

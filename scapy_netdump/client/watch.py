@@ -27,12 +27,14 @@ class Watch:
         self._first = self._payload
         self._between = FIRST_LOOK
         self._since, self._acks = now, 0
+        self._had_acked = False  # when it was looked at last
 
     def look(self, counters: Counters, now: float, notice: Notice) -> None:
         """Give notice of what has changed, of slowness again and again, but ever less often."""
         if counters.payload != self._payload:
             self._payload = counters.payload
-            notice(self._of_size(counters.payload))
+            notice(self._of_size(counters))
+        self._had_acked = counters.acknowledged > 0
         if now < self._since + self._between:
             return
         rate = (counters.acks - self._acks) * counters.payload / (now - self._since)
@@ -44,9 +46,15 @@ class Watch:
             self._between = FIRST_LOOK
         self._since, self._acks = now, counters.acks
 
-    def _of_size(self, payload: int) -> str:
+    def _of_size(self, counters: Counters) -> str:
+        payload = counters.payload
         if payload == self._first:
             return f"{self._server} takes messages of {payload} bytes now"
+        if self._had_acked:  # so that it may as well be busy
+            return (
+                f"{self._server} acks nothing any more: messages are cut to {payload} bytes, in "
+                "case larger ones do not arrive"
+            )
         return (
             f"{self._server} acks no messages of {self._first} bytes: they are cut to {payload} (a "
             "smaller --mtu does so from the start)"

@@ -73,6 +73,26 @@ def test_a_server_that_is_not_slow_or_has_all_is_not_told_of() -> None:
     assert told(watch, counters, 200.0) == []
 
 
+def test_smaller_messages_are_told_of_with_what_is_known() -> None:
+    counters = Counters(payload=1448)
+    watch = Watch("it", 10_000_000, counters, 0.0)
+    counters.payload = 1208
+    assert told(watch, counters, 1.0) == [
+        "it acks no messages of 1448 bytes: they are cut to 1208 (a smaller --mtu does so from the "
+        "start)"
+    ]
+    assert told(watch, counters, 1.1) == []
+    counters.payload = 1448
+    assert told(watch, counters, 2.0) == ["it takes messages of 1448 bytes now"]
+    counters.acknowledged = 100_000
+    assert told(watch, counters, 2.5) == []
+    counters.payload = 1208
+    assert told(watch, counters, 3.0) == [
+        "it acks nothing any more: messages are cut to 1208 bytes, in case larger ones do not "
+        "arrive"
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0:00"), (61, "1:01"), (3600, "1:00:00"), (360_059, "100:00:59")]
 )

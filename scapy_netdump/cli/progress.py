@@ -35,6 +35,12 @@ class ProgressLine:
         """Whether a call would show anything at this moment."""
         return self._shown and time.monotonic() - self._last >= _INTERVAL
 
+    def say(self, line: str) -> None:
+        """A line for people that stays, above this one."""
+        if self._last:
+            sys.stderr.write("\r\x1b[K")
+        print(f"netdump: {printable(line)}", file=sys.stderr)
+
     def __call__(self, name: str, done: int, total: int | None, more: str = "") -> None:
         """``done`` bytes of ``name`` are through, of ``total`` if that is known."""
         if not self.due:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``netdump send``: dumpon(8)'s letters, and names of the net.netdump variables."""
+"""``netdump send``: sends a dump, and tells how far it came."""
 
 from __future__ import annotations
 
@@ -9,176 +9,30 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from ..client.prepare import Preparation, prepared
 from ..client.send import SendError, Sending, SendResult, send
+from ..client.watch import duration
 from ..core.sending.faults import Rates
 from ..core.sending.sender import Counters, Patience
 from ..errors import UsageError
-from ..formats import ACK_PORT, HERALD_PORT
 from ..net.transport import Transport
-from ..net.udp_client import MTU, UdpTransport
+from ..net.udp_client import UdpTransport
 from ..net.wrapped import TracedTransport
 from ..text import counted, printable
-from .common import GOOD, port, port_or_any
+from .common import GOOD
 from .progress import ProgressLine
+from .send_options import FAULTS, add, check_effects
 
-_MAX_PATH = 1023  # MAXPATHLEN (sys/param.h) less the NUL
-_EXITS = (
-    "exit status: 0 the server has confirmed all of the dump; 1 failed, the message says how far "
-    "it got; 2 wrong usage"
-)
+__all__ = ["add", "run"]
 
-
-def add(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.description = "Send a dump to a netdump server, as a panicking kernel does, or faster."
-    parser.epilog = _EXITS
-    parser.add_argument(
-        "file", metavar="FILE",
-        help="a vmcore (the info, key and kdh files beside it are used), or a capture with a dump",
-    )  # fmt: skip
-    _add_network(parser)
-    _add_dump(parser)
-    _add_discipline(parser)
-    _add_faults(parser)
-    parser.add_argument("--debug", action="store_true", help="tell of all that is sent and heard")
-    parser.add_argument("--json", action="store_true", help="print an object with the result")
-
-
-def _add_network(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "-s", dest="server", metavar="SERVER", required=True, help="name or address of the server"
-    )
-    group.add_argument(
-        "--server-port", type=port, default=HERALD_PORT, metavar="PORT",
-        help="port of the server for HERALDs (default: 20023)",
-    )  # fmt: skip
-    group.add_argument(
-        "-c", dest="client", metavar="CLIENT", help="address to send from (default: as routed)"
-    )
-    group.add_argument(
-        "-i", dest="interface", metavar="IFACE",
-        help="send Ethernet frames there, with ARP, as the kernel does; needs root",
-    )  # fmt: skip
-    group.add_argument(
-        "-g", dest="gateway", metavar="GATEWAY",
-        help="with -i: the way to a server that does not answer ARP (default: as routed)",
-    )  # fmt: skip
-    group.add_argument(
-        "--arp-retries", type=_count, default=3, metavar="N",
-        help="with -i: how often to ask for the server's hardware address (default: 3)",
-    )  # fmt: skip
-    group.add_argument(
-        "--port", type=port_or_any, default=ACK_PORT, metavar="PORT",
-        help="port to send from; 0 for any free one, for a server that acks to the port that a "
-        "message came from (default: 20024)",
-    )  # fmt: skip
-    group.add_argument(
-        "--mtu", type=_mtu, metavar="MTU",
-        help="largest packet, which sets the size of messages; a stock netdumpd takes up to 4148 "
-        "(default: 1500; with -i the interface's)",
-    )  # fmt: skip
-
-
-def _add_dump(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("the dump")
-    group.add_argument(
-        "--path", default="", metavar="PATH", help="where to, below the server's dump directory"
-    )
-    group.add_argument(
-        "-k", dest="public_key", metavar="PUBKEY", help="encrypt for this public RSA key"
-    )
-    group.add_argument(
-        "-C", dest="cipher", metavar="CIPHER", default="chacha20",
-        choices=("chacha20", "aes-256-cbc"), help="with -k: chacha20 (default) or aes-256-cbc",
-    )  # fmt: skip
-    compression = group.add_mutually_exclusive_group()
-    for letter, name in (("-z", "gzip"), ("-Z", "zstd")):
-        compression.add_argument(
-            letter, dest="compression", action="store_const", const=name, default="none",
-            help=f"compress with {name}",
-        )  # fmt: skip
-    group.add_argument(
-        "--number", type=_count, metavar="N", help="which dump of a capture that has several"
-    )
-    for name in ("hostname", "versionstring", "panicstring", "architecture"):
-        group.add_argument(f"--{name}", metavar="TEXT", help=f"the {name} in the dump header")
-
-
-def _add_discipline(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to send")
-    group.add_argument(
-        "--kernel", action="store_true",
-        help="as FreeBSD's kernel: 64 KiB at a time, all of it acked before the next "
-        "(default: a sliding window)",
-    )  # fmt: skip
-    group.add_argument(
-        "--kernel-ack-bug", action="store_true",
-        help="as --kernel, and count an ack also for the messages 32 before and behind, as it does",
-    )  # fmt: skip
-    group.add_argument(
-        "--polls", type=_count, default=2000, metavar="N",
-        help="polls of 0.5 ms to wait for an ack (default: 2000)",
-    )  # fmt: skip
-    group.add_argument(
-        "--retries", type=_count_or_none, default=10, metavar="N",
-        help="with N, N+2 transmissions in vain end the dump (default: 10)",
-    )  # fmt: skip
-
-
-def _add_faults(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "faults, to test servers", "How many datagrams of all, each way: as 0.01 or 1%%."
-    )
-    for name, what in (
-        ("loss", "drop"),
-        ("reorder", "hold back until others have passed"),
-        ("duplicate", "send twice"),
-        ("corrupt", "damage, so that it must be noticed"),
-    ):
-        group.add_argument(f"--{name}", type=_rate, default=0.0, metavar="RATE", help=what)
-    group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same number, the same faults"
-    )
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: not a rate; as 0.05 or 5%")
-    return value
-
-
-def _mtu(text: str) -> int:
-    # 68 is IPv4's least (RFC 791); the most has a payload of 65,483 bytes
-    if not text.isdecimal() or not 100 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text}: not an MTU; 100 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not _count_or_none(text):
-        raise argparse.ArgumentTypeError(f"{text}: not a number from 1 on")
-    return int(text)
-
-
-def _count_or_none(text: str) -> int:
-    if not text.isdecimal() or int(text) > 1 << 20:
-        raise argparse.ArgumentTypeError(f"{text}: not a number from 0 to {1 << 20}")
-    return int(text)
+_ARP_RETRIES = 3  # netdump(4), net.netdump.arp_retries
 
 
 def run(options: argparse.Namespace) -> int:
     """Send, report, and return the exit status."""
+    check_effects(options)
     sending = _sending(options)
-    if options.gateway is not None and options.interface is None:
-        raise UsageError("-g is for frames that are sent with -i; elsewhere the system routes")
     with (
         ProgressLine() as progress,
         prepared(options.file, _preparation(options), progress) as dump,
@@ -187,7 +41,8 @@ def run(options: argparse.Namespace) -> int:
         _debug(options, f"sending {dump.describe()}")
         try:
             shown = _shown(progress, transport.server)
-            result = send(dump, transport, sending, shown, port=options.server_port)
+            port = options.server_port
+            result = send(dump, transport, sending, shown, progress.say, port=port)
         except SendError as error:
             if options.json:
                 _print_json(error.result, str(error))
@@ -200,25 +55,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _sending(options: argparse.Namespace) -> Sending:
-    faults = Rates(options.loss, options.reorder, options.duplicate, options.corrupt)
-    if faults.total > 1:
-        raise UsageError("a datagram suffers one fault at most: the rates add up to more than 1")
-    if "\0" in options.path or len(options.path.encode(errors="surrogateescape")) > _MAX_PATH:
-        raise UsageError(f"--path: no more than {_MAX_PATH} bytes, and no NUL")
+    faults = Rates(*(getattr(options, name) or 0.0 for name in FAULTS))
     return Sending(
         path=options.path,
         patience=Patience(options.polls, options.retries),
+        timeout=options.timeout,
         kernel=options.kernel,
         kernel_ack_bug=options.kernel_ack_bug,
         faults=faults,
-        seed=options.seed,
+        seed=options.seed or 0,
     )
 
 
 def _preparation(options: argparse.Namespace) -> Preparation:
     return Preparation(
         compression=options.compression,
-        public_key=Path(options.public_key) if options.public_key is not None else None,
+        public_key=options.public_key,
         cipher=options.cipher,
         hostname=options.hostname,
         versionstring=options.versionstring,
@@ -237,7 +89,7 @@ def _transport(options: argparse.Namespace) -> Transport:
 
 
 def _plain(options: argparse.Namespace) -> Transport:
-    return UdpTransport(options.server, options.client, options.port, options.mtu or MTU)
+    return UdpTransport(options.server, options.client, options.port, options.mtu)
 
 
 def _raw(options: argparse.Namespace) -> Transport:
@@ -253,7 +105,7 @@ def _raw(options: argparse.Namespace) -> Transport:
         options.client or "",
         options.gateway or "",
         port=options.port,
-        arp_retries=options.arp_retries,
+        arp_retries=options.arp_retries or _ARP_RETRIES,
         arp_wait=Patience(options.polls).interval,
     )
 
@@ -272,16 +124,10 @@ def _shown(line: ProgressLine, server: str) -> Callable[[Counters, int, float], 
         rate = counters.acknowledged / seconds if seconds else 0.0
         words = f"{rate / 1e6:.0f} MB/s, {counters.retransmissions} sent again"
         if rate:
-            words += f", {_time((size - counters.acknowledged) / rate)} left"
+            words += f", {duration((size - counters.acknowledged) / rate)} left"
         line(f"to {server}", counters.acknowledged, size, words)
 
     return show
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _print_json(result: SendResult, error: str | None) -> None:

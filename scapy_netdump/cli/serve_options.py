@@ -18,7 +18,7 @@ from ..formats import ACK_PORT, HERALD_PORT
 from .common import port, port_or_any
 
 _EXITS = "exit status: 0 stopped by a signal; 1 failed; 2 wrong usage"
-_REASONS = (SUCCESS, INCOMPLETE, CONTRADICTED, TIMEOUT, LIMIT, ERROR, INTERRUPTED)
+_REASONS = (SUCCESS, INCOMPLETE, CONTRADICTED, TIMEOUT, ERROR, INTERRUPTED, LIMIT)
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 

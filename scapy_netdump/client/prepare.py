@@ -10,9 +10,8 @@ import calendar
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..core.verdict import Kind
 from ..dump.captures import Progress
@@ -29,9 +28,11 @@ from ..kerneldump.header import (
     architecture_version,
     changed_header,
     pack_header,
+    text_room,
 )
 from ..kerneldump.info import info_values
 from ..kerneldump.key import (
+    CHACHA20,
     IV_SIZE,
     ONE_TIME_KEY_SIZE,
     DumpKey,
@@ -39,6 +40,7 @@ from ..kerneldump.key import (
     encryption_number,
 )
 from ..kerneldump.minidump import minidump_architecture
+from .strings import sent_bytes
 
 #: NETDUMP_DATASIZE in sys/netinet/netdump/netdump_client.c.
 _BLOCKSIZE = 4096
@@ -54,16 +56,18 @@ class UnfitError(NetdumpError):
 class Preparation:
     """How a dump is to be sent.
 
-    ``compression`` is none, gzip or zstd; ``cipher``, used when there is a ``public_key``,
-    aes-256-cbc or chacha20, with ``random`` for its keys. The strings go into the header in
+    ``compression`` is none, gzip or zstd; ``cipher``, which needs a ``public_key``, aes-256-cbc
+    or chacha20 (the default), with ``random`` for its keys. The strings go into the header in
     place of what the dump tells of itself; ``dumptime``, in seconds since 1970, if it does
-    not tell. ``number`` chooses between several dumps in a capture, from 1 on.
+    not tell. ``number`` chooses between several dumps in a capture, from 1 on. UsageError for
+    what would be without effect: a user who chose a cipher must not send in the clear, as
+    dumpon(8) sees it too.
     """
 
     compression: str = "none"
     level: int | None = None
-    public_key: Path | None = None
-    cipher: str = "chacha20"
+    public_key: str | os.PathLike[str] | None = None
+    cipher: str | None = None
     random: Callable[[int], bytes] = os.urandom
     hostname: str | None = None
     versionstring: str | None = None
@@ -72,11 +76,29 @@ class Preparation:
     dumptime: int = 0
     number: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.cipher is not None and self.public_key is None:
+            raise UsageError("-C: a cipher needs a public key (-k); nothing would be encrypted")
+        if self.level is not None and self.compression == "none":
+            raise UsageError("a compression level, and no compression")
+
     @property
-    def strings(self) -> dict[str, Any]:
-        """The strings that are given, by the names of the header's fields."""
-        names = ("hostname", "versionstring", "panicstring", "architecture")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+    def used_cipher(self) -> str:
+        """The cipher, if there is a public key."""
+        return self.cipher or CHACHA20
+
+    def strings(self, kdh: bytes) -> dict[str, bytes]:
+        """The strings that are given, by the names of the header's fields; UsageError if one does
+        not fit this header. The version ends in a line break, as the kernel's."""
+        found: dict[str, bytes] = {}
+        for name in ("hostname", "versionstring", "panicstring", "architecture"):
+            text = getattr(self, name)
+            if text is not None:
+                end = b"\n" if name == "versionstring" else b""
+                room = text_room(kdh, name) - len(end)
+                text = text.removesuffix("\n") if end else text
+                found[name] = sent_bytes(f"--{name}", text, room) + end
+        return found
 
 
 @dataclass(slots=True)
@@ -154,7 +176,7 @@ def prepare(
     if preparation.compression != "none":
         _compress(outgoing, preparation, progress)
     if preparation.public_key is not None:
-        _encrypt(outgoing, preparation, preparation.public_key)
+        _encrypt(outgoing, preparation, Path(preparation.public_key))
     block = outgoing.header.blocksize
     if outgoing.compressed and outgoing.content.size % block:
         outgoing.content = Padded(outgoing.content, block)
@@ -200,14 +222,14 @@ def _check(outgoing: Outgoing, preparation: Preparation) -> None:
         raise UnfitError("the dump is compressed already")
     if preparation.public_key is not None:
         compressed = outgoing.compressed or preparation.compression != "none"
-        check_combination(preparation.cipher, compressed)
+        check_combination(preparation.used_cipher, compressed)
 
 
 def _as_it_is(dump: Dump, preparation: Preparation) -> Outgoing:
     """The dump as it was opened, with a header."""
     kdh = dump.account.kdh if dump.header is not None else _made_header(dump, preparation)
-    if dump.header is not None and preparation.strings:
-        kdh = replace(dump.header, **preparation.strings).pack()
+    if strings := preparation.strings(kdh):
+        kdh = changed_header(kdh, **strings)
     header = DumpHeader.unpack(kdh)
     if not 0 < header.blocksize <= MAX_BLOCK:
         raise UnfitError(f"{dump.name}: its header has a block size of {header.blocksize}")
@@ -219,18 +241,13 @@ def _made_header(dump: Dump, preparation: Preparation) -> bytes:
     info = info_values(dump.info)
     size = dump.content.size
     head = dump.content.read(0, 64)
-    architecture = info.get("Architecture") or minidump_architecture(head)
-    values = {
-        "architecture": architecture or _UNKNOWN,
-        "hostname": info.get("Hostname") or os.uname().nodename,
-        "versionstring": info.get("Version String") or _UNKNOWN,
-        "panicstring": info.get("Panic String", ""),
-        **preparation.strings,
-    }
-    values["versionstring"] = values["versionstring"].removesuffix("\n") + "\n"
+    architecture = info.get("Architecture") or minidump_architecture(head) or _UNKNOWN
     return pack_header(
-        **values,
-        architectureversion=architecture_version(values["architecture"]),
+        architecture=architecture,
+        hostname=info.get("Hostname") or os.uname().nodename,
+        versionstring=(info.get("Version String") or _UNKNOWN).removesuffix("\n") + "\n",
+        panicstring=info.get("Panic String", ""),
+        architectureversion=architecture_version(preparation.architecture or architecture),
         dumplength=size,
         dumptime=_dumptime(info.get("Dumptime", ""), preparation.dumptime),
         dumpkeysize=len(dump.key),
@@ -276,7 +293,7 @@ def _encrypt(outgoing: Outgoing, preparation: Preparation, public_key: Path) -> 
     block = outgoing.header.blocksize
     one_time_key = preparation.random(ONE_TIME_KEY_SIZE)
     key = DumpKey(
-        encryption_number(preparation.cipher),
+        encryption_number(preparation.used_cipher),
         preparation.random(IV_SIZE),
         wrap_key(public_key, one_time_key),
     )

@@ -22,12 +22,16 @@ from ..dump.content import Content, FileObjectContent, Held
 from ..errors import NetdumpError, UsageError
 from ..formats import ACK_PORT, FINISHED, HERALD, HERALD_PORT, MESSAGE_TYPES
 from ..net.transport import Transport
-from ..net.udp_client import MTU, UdpTransport
+from ..net.udp_client import UdpTransport
 from ..net.wrapped import FaultyTransport
 from ..wire import Buffer
 from .prepare import Outgoing, Preparation, prepared
+from .strings import sent_bytes
+from .watch import Notice, Watch, duration
 
 _MAX_PORT = 0xFFFF
+_MAX_PATH = 1023  # MAXPATHLEN (sys/param.h) less the NUL
+_NETDUMPD_PAYLOAD, _NETDUMPD_MTU = 4096, 4148  # PROTOCOL.md, "Faults of the reference server"
 
 #: Told how far the sending has come: what was done, of how many bytes, in how many seconds.
 Progress = Callable[[Counters, int, float], None]
@@ -47,6 +51,8 @@ class SendResult:
 
     `messages` are those of the dump, each counted once; `round_trip` is the smoothed time
     from a message to its ack. `dropped` were lost on purpose, in both directions together.
+    `payload` is what a message carried at the end: less than at the start if the server, or the
+    way to it, did not take that.
     """
 
     server: str
@@ -58,6 +64,7 @@ class SendResult:
     round_trip: float
     seconds: float
     dropped: int = 0
+    payload: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -67,14 +74,29 @@ class SendResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sending:
     """How to send: to which path below the server's directory, with what patience, as the kernel
-    does or with a window, with which faults."""
+    does or with a window, with which faults.
+
+    The patience is that with a silent server; `timeout` bounds all of it, in seconds: a server
+    that acks a message now and then is not silent.
+    """
 
     path: str = ""
     patience: Patience = field(default_factory=Patience)
+    timeout: float | None = None
     kernel: bool = False
     kernel_ack_bug: bool = False
     faults: Rates = field(default_factory=Rates)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(f"--timeout: {self.timeout} is no time to send anything in")
+        _ = self.sent_path
+
+    @property
+    def sent_path(self) -> bytes:
+        """The path as it goes into the HERALD, without its NUL."""
+        return sent_bytes("--path", self.path, _MAX_PATH)
 
 
 def send_dump(
@@ -84,10 +106,11 @@ def send_dump(
     port: int | None = None,
     client: str | None = None,
     client_port: int = ACK_PORT,
-    mtu: int = MTU,
+    mtu: int | None = None,
     preparation: Preparation | None = None,
     sending: Sending | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> SendResult:
     """Send a dump to a server over plain UDP. NetdumpError if that fails, SendError if it is
     given up on the way.
@@ -98,8 +121,9 @@ def send_dump(
     of the dump goes to the port that the server answers from. `client` and `client_port` are the
     address and the port to send from, port 0 for any free one: acks go to port 20024 of the
     client unless the server answers the port that a message came from. `mtu`, in bytes, sets the
-    size of messages. See `Preparation` for what is made of the dump and `Sending` for how it is
-    sent; `progress` is called with how far it has come.
+    size of messages; without it 1500 does, or 1280 for IPv6. See `Preparation` for what is made of
+    the dump and `Sending` for how it is sent; `progress` is called with how far it has come,
+    `notice` with a line when the server is slow, or acks no messages of that size.
     """
     address, herald_port = _end(server, port)
     if not 0 <= client_port <= _MAX_PORT:
@@ -107,7 +131,7 @@ def send_dump(
     with prepared(_source(file), preparation) as dump:
         transport = UdpTransport(address, client, client_port, mtu)
         try:
-            return send(dump, transport, sending, progress, port=herald_port)
+            return send(dump, transport, sending, progress, notice, port=herald_port)
         finally:
             transport.close()
 
@@ -140,6 +164,7 @@ def send(
     transport: Transport,
     sending: Sending | None = None,
     progress: Progress | None = None,
+    notice: Notice | None = None,
     *,
     port: int = HERALD_PORT,
 ) -> SendResult:
@@ -168,41 +193,65 @@ def send(
             round_trip=counters.round_trip,
             seconds=clock() - began,
             dropped=faulty.out.dropped + faulty.back.dropped if faulty is not None else 0,
+            payload=counters.payload,
         )
 
+    watch = Watch(transport.server, dump.size, sender.counters, began)
+    until = float("inf") if sending.timeout is None else began + sending.timeout
     try:
         while not sender.done:
-            _turn(sender, transport, clock)
+            _turn(sender, transport, clock, until)
+            now = clock()
             if progress is not None:
-                progress(sender.counters, dump.size, clock() - began)
+                progress(sender.counters, dump.size, now - began)
+            if notice is not None:
+                watch.look(sender.counters, now, notice)
+            if now >= until and not sender.done:
+                raise SendError(_out_of_time(result()), result())
     except GaveUp as end:
-        raise SendError(_reason(end, transport, port, sending.patience), result()) from None
+        told = _reason(end, sender.counters, transport, port, sending)
+        raise SendError(told, result()) from None
     if sender.counters.acknowledged != dump.size:
         raise SendError("the file became shorter while it was sent: send it again", result())
     return result()
 
 
 def _sender(dump: Dump, sending: Sending, payload: int, port: int) -> Sender:
-    path = sending.path.encode(errors="surrogateescape")
+    path = sending.sent_path
     if sending.kernel or sending.kernel_ack_bug:
         bug = sending.kernel_ack_bug
         return KernelSender(dump, path, payload, sending.patience, herald_port=port, ack_bug=bug)
     return WindowSender(dump, path, payload, sending.patience, herald_port=port)
 
 
-def _turn(sender: Sender, transport: Transport, clock: Callable[[], float]) -> None:
-    """Send what may be sent, then hear what comes back."""
+def _turn(sender: Sender, transport: Transport, clock: Callable[[], float], until: float) -> None:
+    """Send what may be sent, then hear what comes back, at most until a time."""
     while (burst := sender.next_burst(clock())) is not None:
         transport.send(burst.data, burst.size, burst.port)
-    received = transport.receive(max(0.0, sender.deadline() - clock()))
+    received = transport.receive(max(0.0, min(until, sender.deadline()) - clock()))
     now = clock()
     for payload, port in received:
         sender.receive(payload, port, now)
 
 
-def _reason(end: GaveUp, transport: Transport, port: int, patience: Patience) -> str:
+def _out_of_time(result: SendResult) -> str:
+    """How far it came in the time that it had."""
+    told = (
+        f"not done in the {result.seconds:.0f} seconds of --timeout: {result.server} has confirmed "
+        f"{result.acknowledged} of {result.bytes} bytes"
+    )
+    rest = result.bytes - result.acknowledged
+    if not result.acknowledged or not rest:
+        return told
+    left = duration(rest * result.seconds / result.acknowledged)
+    return f"{told}, and at that speed the rest takes {left}"
+
+
+def _reason(
+    end: GaveUp, counters: Counters, transport: Transport, port: int, sending: Sending
+) -> str:
     """What went wrong, and what to do about it, in a line."""
-    waited = f"for {patience.total:.0f} seconds"
+    waited = f"for {sending.patience.total:.0f} seconds"
     told = f" ({transport.trouble})" if transport.trouble else ""
     if end.kind == HERALD and told:
         return (
@@ -219,8 +268,15 @@ def _reason(end: GaveUp, transport: Transport, port: int, patience: Patience) ->
             f"{transport.server} did not confirm the end {waited}{told}, but has confirmed all "
             "data: look there whether the dump is complete"
         )
-    where = f"byte {end.offset} of the {MESSAGE_TYPES[end.kind]} messages"
+    where = f"gave up at byte {end.offset} of the {MESSAGE_TYPES[end.kind]} messages"
+    if not counters.acknowledged and counters.payload > _NETDUMPD_PAYLOAD:
+        return (
+            f"{where}: {transport.server} acked no message of {counters.payload} bytes {waited}"
+            f"{told}; a stock netdumpd takes {_NETDUMPD_PAYLOAD} at most: try --mtu {_NETDUMPD_MTU}"
+        )
+    kernel = sending.kernel or sending.kernel_ack_bug
+    lacking = "not acked all of that chunk" if kernel else "acked nothing new"
     return (
-        f"gave up at {where}: {transport.server} was silent {waited}{told}; look into "
-        "its log for a full disk or a limit, or try again with more --retries"
+        f"{where}: {transport.server} has {lacking} {waited}{told}; look into its log for a full "
+        "disk or a limit, or try again with more --retries"
     )

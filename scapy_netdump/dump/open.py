@@ -61,7 +61,12 @@ def open_dump(
     path = Path(os.fsdecode(path))
     if "\0" in str(path):
         raise UsageError(f"{str(path)!r}: no path, it has a null byte in it")
-    if path.is_dir():
+    try:
+        os.fsencode(path)
+        directory = path.is_dir()
+    except (OSError, UnicodeEncodeError) as error:  # a name that is too long, or no name at all
+        raise UsageError(f"{str(path)[:80]!r}: no path: {_why(error)}") from None
+    if directory:
         raise UsageError(f"{path}: a directory; name a vmcore in it")
     unlock = unlocked_with(private_key, passphrase)
     files = neighbours(path)
@@ -70,6 +75,10 @@ def open_dump(
     if number is not None:
         raise UsageError(f"{path}: not a capture, there is no dump {number} to choose in it")
     return open_files(files, str(path), unlock)
+
+
+def _why(error: OSError | UnicodeEncodeError) -> str:
+    return error.reason if isinstance(error, UnicodeEncodeError) else error.strerror or ""
 
 
 def unlocked_with(

@@ -116,12 +116,6 @@ class DumpHeader:
         packed = self.compression_name in _SUFFIXES and self.blocksize
         return min(self.blocksize, MAX_BLOCK) - 1 if packed else 0
 
-    def pack(self) -> bytes:
-        """The 512 bytes of the header, in the layout of its version; the parity is made right."""
-        return pack_header(
-            **{name: getattr(self, name) for name in _layout(self.version)[1] if name != _UNUSED}
-        )
-
     def as_dict(self) -> dict[str, int | str]:
         """The C struct's fields and their values, as JSON takes them."""
         names = KDH_LAYOUTS[NEWEST][1]
@@ -145,18 +139,28 @@ def pack_header(**values: int | str) -> bytes:
     return _packed(layout, [_value(name, values.get(name), layout, names) for name in names])
 
 
-def changed_header(data: bytes, **numbers: int) -> bytes:
-    """A header as it is but for some of its numbers, and the parity that these make.
+def changed_header(data: bytes, **changes: int | bytes) -> bytes:
+    """A header as it is but for some of its numbers and texts, and the parity that these make.
 
-    HeaderError if its version has no such field.
+    HeaderError if its version has no such field. Texts must fit (`text_room`).
     """
     (version,) = _VERSION.unpack_from(data, _VERSION_AT)
     layout, names = _layout(version)
-    for name in numbers:
+    for name in changes:
         if name not in names:
             raise HeaderError(f"kernel dump header: version {version} has no {name}")
     old = zip(names, struct.unpack(layout, data[:HEADER_SIZE]), strict=True)
-    return _packed(layout, [numbers.get(name, value) for name, value in old])
+    return _packed(layout, [changes.get(name, value) for name, value in old])
+
+
+def text_room(data: bytes, name: str) -> int:
+    """How many bytes a header has room for in one of its texts, the NUL not counted."""
+    layout, names = _layout(_VERSION.unpack_from(data, _VERSION_AT)[0])
+    return _room(name, layout, names)
+
+
+def _room(name: str, layout: str, names: tuple[str, ...]) -> int:
+    return int(_CODES.findall(layout)[names.index(name)][:-1]) - 1
 
 
 def _layout(version: int) -> tuple[str, tuple[str, ...]]:
@@ -178,7 +182,7 @@ def _value(name: str, value: int | str | None, layout: str, names: tuple[str, ..
     if not code.endswith("s"):
         return value or 0
     text = value if isinstance(value, str) else ""
-    return text.encode(errors="surrogateescape")[: int(code[:-1]) - 1]
+    return text.encode(errors="surrogateescape")[: _room(name, layout, names)]
 
 
 def _text(value: bytes) -> str:

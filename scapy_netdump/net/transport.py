@@ -6,6 +6,7 @@ udp_client.py does it with a plain socket, raw/transport.py with Ethernet frames
 
 from __future__ import annotations
 
+import errno
 from typing import Protocol
 
 from ..errors import NetdumpError
@@ -14,6 +15,14 @@ from ..wire import Buffer
 
 class TransportError(NetdumpError):
     """There is no way to the server: no such name, no ARP answer, a port that is taken."""
+
+
+#: Errors of a call that no network and no passing state of this host can produce: our own. All
+#: else may be over in a moment, as ICMP errors are (forged or not), a firewall's no (EPERM), an
+#: interface that is down (ENETDOWN, ENXIO), or that lost its address (EINVAL, EADDRNOTAVAIL).
+OUR_FAULTS = frozenset(
+    {errno.EBADF, errno.ENOTSOCK, errno.EFAULT, errno.EDESTADDRREQ, errno.EAFNOSUPPORT}
+)
 
 
 class Transport(Protocol):
@@ -43,9 +52,8 @@ class Transport(Protocol):
 
         They stand end to end in `datagrams`, each of `size` bytes but the last, which may be
         shorter: what UDP_SEGMENT takes. The buffer is used again after the call. What the
-        system refuses for the moment (no buffer space, an ICMP error that waits to be told)
-        counts as lost on the way, and is sent again as all that is lost. A TransportError if
-        nothing can be sent that way at all.
+        system refuses counts as lost on the way, and is sent again as all that is lost, until
+        the sender's patience ends. A TransportError only for `OUR_FAULTS`.
         """
 
     def receive(self, timeout: float) -> list[tuple[bytes, int]]:

@@ -42,11 +42,9 @@ _FEW = 2
 #: an MTU on the way.
 _CANNOT_SPLIT = {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.ENOPROTOOPT}
 
-#: Reports that are no reason to stop: ICMP errors of earlier datagrams, and full buffers.
-PASSING_ERRORS = frozenset(
-    {errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN}
-    | {errno.EPROTO, errno.ENOPROTOOPT, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EINTR}
-)
+#: It is tried again after so many sends at most: what is too large for the way now (an ICMP error
+#: says so, perhaps a forged one), need not be for ever.
+_MOST_PAUSE = 1 << 14
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 
@@ -97,6 +95,8 @@ class Splitter:
         self._socket = sock
         self._able = able and sys.platform == "linux"
         self._size = 0  # that the socket splits at now
+        self._pause = 1  # sends that are not split after the next one that could not be
+        self._rest = 0  # of them
         self._many: ManySender | None = None
 
     def send(self, datagrams: Buffer, size: int, address: Address | None = None) -> None:
@@ -109,7 +109,7 @@ class Splitter:
             self._put(datagrams, address)
             return
         view = memoryview(datagrams)
-        step = min(_MAX_SEGMENTS, _MAX_BYTES // size) * size if self._able else 0
+        step = min(_MAX_SEGMENTS, _MAX_BYTES // size) * size if self._may_split() else 0
         if total <= size or step <= size:
             self._send_each(view, size, address)
             return
@@ -118,10 +118,11 @@ class Splitter:
             try:
                 self._split_at(size)
                 self._put(part, address)
+                self._pause = 1
             except OSError as error:
                 if error.errno not in _CANNOT_SPLIT:
                     raise
-                self._give_up_splitting()
+                self._stop_splitting()
                 self._send_each(view[start:], size, address)
                 return
 
@@ -130,8 +131,13 @@ class Splitter:
             self._socket.setsockopt(SOL_UDP, _UDP_SEGMENT, size)
             self._size = size
 
-    def _give_up_splitting(self) -> None:
-        self._able = False
+    def _may_split(self) -> bool:
+        self._rest = max(0, self._rest - 1)
+        return self._able and not self._rest
+
+    def _stop_splitting(self) -> None:
+        """For a while, which is longer each time in a row."""
+        self._rest, self._pause = self._pause, min(2 * self._pause, _MOST_PAUSE)
         self._split_at(0)
 
     def _send_each(self, view: memoryview, size: int, address: Address | None) -> None:

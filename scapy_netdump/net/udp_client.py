@@ -14,13 +14,17 @@ import socket
 import sys
 from contextlib import suppress
 
+from ..errors import UsageError
 from ..formats import ACK_PORT
 from ..wire import ACK_SIZE, HEADER_SIZE, Buffer
-from .transport import TransportError
-from .udp import PASSING_ERRORS, Address, Splitter, ask_for_buffer, join_received
+from .transport import OUR_FAULTS, TransportError
+from .udp import Address, Splitter, ask_for_buffer, join_received
 
-#: The MTU that messages are made for; a stock netdumpd takes no payload above 4096 bytes.
-MTU = 1500
+#: The MTU that messages are made for. A stock netdumpd takes no payload above 4096 bytes. 1280 is
+#: what every way takes with IPv6, whose routers do not fragment (RFC 8200, section 5).
+MTU = {socket.AF_INET: 1500, socket.AF_INET6: 1280}
+#: IPv4's least is 68 (RFC 791), with a payload of 16 bytes; the most has one of 65,483.
+MTUS = range(100, 65_536)
 
 _UDP_HEADER = 8
 _IP_HEADERS = {socket.AF_INET: 20, socket.AF_INET6: 40}
@@ -31,6 +35,10 @@ _MOST_AT_ONCE = 64
 # include/uapi/linux/in.h and in6.h: have ICMP errors told, also to a socket not connected.
 _RECVERR = {socket.AF_INET: (0, 11), socket.AF_INET6: (41, 25)}
 _MSG_ERRQUEUE = 0x2000
+# IP_MTU_DISCOVER, IPV6_MTU_DISCOVER and what both call PMTUDISC_OMIT: datagrams that are too large
+# are fragmented, here or by IPv4's routers, and what ICMP says of the way's MTU, which anyone can
+# forge, is not believed.
+_FRAGMENT = {socket.AF_INET: (0, 10, 5), socket.AF_INET6: (41, 23, 5)}
 
 
 class UdpTransport:
@@ -41,12 +49,14 @@ class UdpTransport:
     """
 
     def __init__(
-        self, server: str, client: str | None = None, port: int = ACK_PORT, mtu: int = MTU
+        self, server: str, client: str | None = None, port: int = ACK_PORT, mtu: int | None = None
     ) -> None:
+        if mtu is not None and mtu not in MTUS:
+            raise UsageError(f"{mtu}: not an MTU; {MTUS[0]} to {MTUS[-1]}")
         family, self._address = _looked_up(server)
         self.server = str(self._address[0])
         self.trouble = ""
-        self.mtu_payload = mtu - _IP_HEADERS[family] - _UDP_HEADER - HEADER_SIZE
+        self.mtu_payload = (mtu or MTU[family]) - _IP_HEADERS[family] - _UDP_HEADER - HEADER_SIZE
         self._from = self.server.partition("%")[0]
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -54,7 +64,7 @@ class UdpTransport:
         except BaseException:
             self._socket.close()
             raise
-        self._hear_of_errors(family)
+        self._live_with_errors(family)
         ask_for_buffer(self._socket, _RECEIVE_BUFFER)
         join_received(self._socket)
         self._splitter = Splitter(self._socket)
@@ -103,11 +113,9 @@ class UdpTransport:
         return found
 
     def _note(self, error: OSError, doing: str) -> None:
-        """Remember what an ICMP error said; raise what is no such error."""
+        """Remember what the network or the system said; raise what is our own fault."""
         reason = os.strerror(error.errno or 0)
-        if error.errno == errno.EMSGSIZE:
-            reason += "; choose a smaller --mtu"
-        if error.errno not in PASSING_ERRORS:
+        if error.errno in OUR_FAULTS:
             raise TransportError(f"cannot {doing} {self.server}: {reason}") from error
         self.trouble = reason
         self._drop_reports()
@@ -136,9 +144,10 @@ class UdpTransport:
                 f"{os.strerror(error.errno or 0)}"
             ) from error
 
-    def _hear_of_errors(self, family: socket.AddressFamily) -> None:
+    def _live_with_errors(self, family: socket.AddressFamily) -> None:
         if sys.platform == "linux":
             self._socket.setsockopt(*_RECVERR[family], 1)
+            self._socket.setsockopt(*_FRAGMENT[family])
 
     def _to(self, port: int) -> Address:
         host, _, *scope = self._address

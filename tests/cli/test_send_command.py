@@ -10,11 +10,14 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from helpers.ack_server import Server as AckServer
+from helpers.ack_server import as_netdumpd
 from helpers.serving import Serving
 
 from scapy_netdump.formats import ACK_PORT, HERALD_PORT
@@ -97,6 +100,65 @@ def test_the_header_says_what_was_asked_for(serving: Serving, vmcore: Path) -> N
     said = {name: getattr(header, name).strip() for name in words}
     assert said == words
     assert header.dumptime > 1_700_000_000
+
+
+def test_strings_that_just_fit_arrive_whole_and_as_utf_8(serving: Serving, vmcore: Path) -> None:
+    words = {
+        "hostname": "h" * 61 + "é", "versionstring": "v" * 190, "panicstring": "p" * 174,
+        "architecture": "a" * 11,
+    }  # fmt: skip
+    options = [word for name, text in words.items() for word in (f"--{name}", text)]
+    answer = netdump(vmcore, "-s", SERVER, "-c", CLIENT, *options)
+    assert answer.returncode == 0, answer.stderr
+    header = DumpHeader.unpack(files(serving)["kdh"].read_bytes())
+    assert {name: getattr(header, name).removesuffix("\n") for name in words} == words
+
+
+def test_the_same_seed_may_go_with_no_faults(serving: Serving, vmcore: Path) -> None:
+    answer = netdump(vmcore, "-s", SERVER, "-c", CLIENT, "--loss", 0, "--seed", 3)
+    assert answer.returncode == 0, answer.stderr
+
+
+def one_a_second(message: bytes) -> list[bytes]:
+    time.sleep(1)
+    return [message[4:8]]
+
+
+def test_a_slow_server_is_told_of_and_does_not_hold_it_for_ever(vmcore: Path) -> None:
+    server = AckServer("127.83.67.20")
+    server.answer = one_a_second
+    server.start()
+    options = ("--server-port", server.port, "-c", "127.83.67.21", "--timeout", 14, "--json")
+    answer = netdump(vmcore, "-s", "127.83.67.20", *options)
+    server.close()
+    assert answer.returncode == 1
+    slow, ended = answer.stderr.splitlines()
+    assert re.fullmatch(
+        r"netdump: 127\.83\.67\.20 is slow: 1\d\d\d bytes/s in the last 1\d s; 0 of 1000000 "
+        r"bytes are there, the rest takes 1\d:\d\d at that speed \(--timeout ends it sooner\)",
+        slow,
+    )
+    assert re.search(r"not done in the 14 seconds of --timeout: .* confirmed 0 of 1000000", ended)
+    assert json.loads(answer.stdout)["error"] in ended
+
+
+def test_a_server_that_takes_no_jumbo_messages_gets_smaller_ones(vmcore: Path) -> None:
+    server = AckServer("127.83.67.22")
+    server.answer = as_netdumpd
+    server.start()
+    options = ("-s", "127.83.67.22", "--server-port", server.port, "-c", "127.83.67.23")
+    answer = netdump(vmcore, *options, "--mtu", 9000, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert "acks no messages of 8948 bytes: they are cut to 4096" in one_line(answer)
+    assert json.loads(answer.stdout)["payload"] == 4096
+    kernel = ("--kernel", "--mtu", 9000, "--polls", 100)
+    answer = netdump(vmcore, *options, *kernel)
+    server.close()
+    assert answer.returncode == 1
+    assert "acked no message of 8948 bytes" in one_line(answer)
+    assert "a stock netdumpd takes 4096 at most: try --mtu 4148" in answer.stderr
+    answer = netdump(vmcore, "-s", "127.83.67.22", "-c", "127.83.67.23", "--help")
+    assert "4148" in answer.stdout
 
 
 def test_compressed_and_below_a_path(serving: Serving, vmcore: Path, tmp_path: Path) -> None:
@@ -190,6 +252,23 @@ def test_1_when_the_port_is_taken(vmcore: Path) -> None:
         (["-s", SERVER, "--loss", "0.6", "--corrupt", "60%"], 2, "more than 1"),
         (["-s", SERVER, "--path", "x" * 1024], 2, "--path: no more than 1023 bytes"),
         (["-s", SERVER, "-k", "/no/such/key"], 1, "/no/such/key"),
+        (["-s", SERVER, "-C", "chacha20"], 2, "-C: a cipher needs a public key (-k)"),
+        (["-s", SERVER, "--arp-retries", "3"], 2, "--arp-retries is for frames"),
+        (["-s", SERVER, "--seed", "1"], 2, "--seed chooses among faults"),
+        (["-s", SERVER, "--number", "1"], 2, "not a capture, there is no dump 1"),
+        (
+            ["-s", SERVER, "--hostname", "h" * 64],
+            2,
+            "--hostname: no more than 63 bytes fit, and it",
+        ),
+        (
+            ["-s", SERVER, "--hostname", "é" * 32],
+            2,
+            "--hostname: no more than 63 bytes fit, and it",
+        ),
+        (["-s", SERVER, "--versionstring", "v" * 191], 2, "--versionstring: no more than 190"),
+        (["-s", SERVER, "--panicstring", "p" * 175], 2, "--panicstring: no more than 174"),
+        (["-s", SERVER, "--architecture", "a" * 12], 2, "--architecture: no more than 11"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(
@@ -207,6 +286,7 @@ def test_what_cannot_be_is_told_in_a_line(
         ["-s", SERVER, "--polls", "0"], ["-s", SERVER, "--port", "65536"],
         ["-s", SERVER, "--server-port", "0"],
         ["-s", SERVER, "-C", "rot13"], ["-s", SERVER, "--loss", "nan"],
+        ["-s", SERVER, "--timeout", "0"], ["-s", SERVER, "--timeout", "inf"],
     ],
 )  # fmt: skip
 def test_2_for_wrong_usage(vmcore: Path, arguments: list[str]) -> None:

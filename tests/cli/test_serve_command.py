@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -74,7 +75,7 @@ def test_a_dump_is_received_filed_handed_over_and_told_of(crash: Path, tmp_path:
         outcome = serving.wait_for("handler")
         serving.stop()
     assert serving.kinds() == [
-        *("confinement", "listening", "started", "ended", "handler", "stopped"),
+        *("confinement", "listening", "heralded", "started", "ended", "handler", "stopped"),
     ]
     files = {name: str(crash / "lab" / f"{name}.{HOST}.0") for name in ("info", "vmcore")}
     assert ended["reason"] == "success"
@@ -317,7 +318,7 @@ def test_only_clients_of_some_networks(crash: Path, network: str, allowed: bool)
     with Serving(crash, "--allow", network, address=ADDRESS) as serving:
         with Client(serving) as client:
             client.socket.sendto(header(HERALD, 1, 0, 0), (serving.address, serving.port))
-            event = serving.wait_for("started" if allowed else "refused")
+            event = serving.wait_for("heralded" if allowed else "refused")
         assert event["client"] == ADDRESS
         serving.stop()
 
@@ -364,7 +365,8 @@ def test_no_room_is_no_dump(crash: Path) -> None:
     most = disk.f_blocks * disk.f_frsize - 1
     with Serving(crash, "--min-free", most, address=ADDRESS) as serving:
         with Client(serving) as client:
-            client.socket.sendto(header(HERALD, 1, 0, 0), (serving.address, serving.port))
+            client.send(HERALD)
+            client.socket.sendto(header(VMCORE, 2, 0, 4) + b"data", client.end)
             assert "free" in serving.wait_for("refused")["reason"]
         serving.stop()
 
@@ -374,7 +376,8 @@ def test_a_herald_and_nothing_more_leaves_nothing(crash: Path, tmp_path: Path) -
     with Serving(crash, "--timeout", "0.3", "-i", handler, address=ADDRESS) as serving:
         with Client(serving) as client:
             client.send(HERALD)
-        serving.wait_for("discarded")
+        serving.wait_for("heralded")
+        time.sleep(0.5)
         serving.stop()
     assert not (tmp_path / "seen").exists()
     assert not list(crash.glob("info.*"))

@@ -221,6 +221,8 @@ def test_any_read_of_any_of_them_is_a_slice(
         (b"data", (SERVER, 1, 2), "not a pair of an address and a port"),
         (5, SERVER, "not a file to read at any offset"),
         ("a\0b", SERVER, "null byte"),
+        ("x" * 5000, SERVER, "no path: File name too long"),
+        ("\ud800", SERVER, "no path: surrogates not allowed"),
     ],
 )
 def test_what_makes_no_sense_is_told_in_a_line(file: Any, server: Any, words: str) -> None:

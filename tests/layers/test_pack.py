@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from scapy_netdump.errors import NetdumpError
 from scapy_netdump.formats import KDH_LAYOUTS
-from scapy_netdump.kerneldump.header import HEADER_SIZE, DumpHeader, changed_header, pack_header
+from scapy_netdump.kerneldump.header import (
+    HEADER_SIZE,
+    DumpHeader,
+    changed_header,
+    pack_header,
+    text_room,
+)
 from scapy_netdump.kerneldump.key import DumpKey
 from scapy_netdump.layers import KernelDumpHeader, KernelDumpKey
 from scapy_netdump.layers.kerneldump import header_layout
@@ -51,9 +57,19 @@ def test_a_packed_header_is_what_the_layers_make(values: dict[str, int | str]) -
 
 
 @given(headers(), st.binary(min_size=4, max_size=4))
-def test_packing_undoes_unpacking_and_mends_the_parity(values: dict, parity: bytes) -> None:
+def test_a_change_mends_the_parity(values: dict, parity: bytes) -> None:
     data = pack_header(**values)
-    assert DumpHeader.unpack(data[:-4] + parity).pack() == data
+    assert changed_header(data[:-4] + parity) == data
+
+
+@given(headers(), st.sampled_from(["hostname", "versionstring", "panicstring", "architecture"]))
+def test_a_text_that_just_fits_is_read_back_whole(values: dict, name: str) -> None:
+    data = pack_header(**values)
+    text = "x" * text_room(data, name)
+    changed = DumpHeader.unpack(changed_header(data, **{name: text.encode()}))
+    assert changed.valid
+    before = DumpHeader.unpack(data).as_dict()
+    assert {**changed.as_dict(), "parity": 0} == {**before, name: text, "parity": 0}
 
 
 @given(headers(), u64)

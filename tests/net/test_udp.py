@@ -78,6 +78,25 @@ def test_a_system_that_refuses_to_split_gets_them_one_by_one(
         assert [len(data) for data in received(receiver, 1000)] == [300, 300, 300, 100]
 
 
+def test_what_could_not_be_split_once_is_split_again_later(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told that the way takes smaller datagrams only, which may be forged, and ends in any case."""
+    sender, receiver = pair
+    splitter = Splitter(sender)
+    with monkeypatch.context() as patch:
+        patch.setattr(udp, "_UDP_SEGMENT", 9999)
+        for _ in range(10):
+            splitter.send(bytes(1000), 300, receiver.getsockname())
+    for _ in range(100):
+        splitter.send(bytes(1000), 300, receiver.getsockname())
+    assert set(map(len, received(receiver, 110 * 1000))) == {300, 100}
+    try:
+        assert sender.getsockopt(udp._SOL_UDP, udp._UDP_SEGMENT) == 300
+    except OSError:
+        pytest.skip("this system splits nothing")
+
+
 def test_a_datagram_that_is_too_large_is_an_error(pair: Pair) -> None:
     sender, receiver = pair
     with pytest.raises(OSError) as raised:  # noqa: PT011 - the number tells which

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
 from collections.abc import Iterator
 
 import pytest
+from helpers.icmp import Forger, too_big
 
+from scapy_netdump.errors import UsageError
 from scapy_netdump.formats import ACK_PORT
 from scapy_netdump.net.transport import TransportError
 from scapy_netdump.net.udp_client import UdpTransport
@@ -144,16 +147,98 @@ def test_an_icmp_error_ends_nothing_and_is_remembered(transport: UdpTransport) -
         assert received(transport)[0][0] == b"\0\0\0\3"
 
 
-def test_what_no_packet_can_hold_names_the_mtu(transport: UdpTransport) -> None:
-    with pytest.raises(TransportError, match=f"cannot send to {SERVER}: .*--mtu"):
-        transport.send(bytes(65_508), 65_508, 9)
+@pytest.mark.parametrize("mtu", [-1, 0, 99, 65_536])
+def test_an_mtu_that_is_none_is_told(mtu: int) -> None:
+    with pytest.raises(UsageError, match=f"{mtu}: not an MTU; 100 to 65535"):
+        UdpTransport(SERVER, port=0, mtu=mtu)
+
+
+@pytest.mark.parametrize("family", ["127.85.67.2", "::1"])
+def test_the_largest_messages_are_sent_in_fragments(family: str) -> None:
+    transport = UdpTransport(family, family, port=0, mtu=65_535)
+    with bound(family, socket.AF_INET6 if ":" in family else socket.AF_INET) as server:
+        size = transport.mtu_payload + 24
+        transport.send(bytes(2 * size), size, server.getsockname()[1])
+        assert [arrived(server)[0] for _ in range(2)] == [size, size]
+    transport.close()
+
+
+def test_a_socket_that_is_no_more_is_an_error(transport: UdpTransport) -> None:
+    gone = UdpTransport(SERVER, CLIENT, port=0)
+    gone.close()
+    with pytest.raises(TransportError, match=f"cannot send to {SERVER}: Bad file descriptor"):
+        gone.send(b"x", 1, 9)
+
+
+# include/uapi/linux/in.h and in6.h: IP_RECVFRAGSIZE, IPV6_RECVFRAGSIZE
+FRAGMENT_SIZE = {socket.AF_INET: (0, 25), socket.AF_INET6: (41, 77)}
+
+
+def arrived(server: socket.socket) -> tuple[int, bool]:
+    """The size of the next datagram, and whether it came in fragments."""
+    level, told = FRAGMENT_SIZE[server.family]
+    server.setsockopt(level, told, 1)
+    data, control, _, _ = server.recvmsg(1 << 16, 100)
+    return len(data), any(kind == told for _, kind, _ in control)
+
+
+@pytest.fixture
+def forger() -> Iterator[Forger]:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs root on Linux")
+    forger = Forger((CLIENT, ACK_PORT), SERVER)
+    yield forger
+    forger.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("kind", "code", "mtu"),
+    [*((3, code, 0) for code in range(16)), (3, 4, 68), (3, 4, 1400), (11, 0, 0), (12, 0, 0)],
+)
+def test_no_icmp_error_ends_or_shrinks_anything(
+    transport: UdpTransport, server: socket.socket, forger: Forger, kind: int, code: int, mtu: int
+) -> None:
+    """What RFC 792 and RFC 1812 have; each comes before a burst, and again behind it."""
+    port = server.getsockname()[1]
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    for _ in range(3):
+        forger.send(port, kind, code, mtu)
+        transport.send(bytes(40 * 1472), 1472, port)
+        assert [arrived(server) for _ in range(40)] == [(1472, False)] * 40
+        forger.send(port, kind, code, mtu)
+        transport.receive(0.001)
+    assert transport.trouble
+    server.sendto(b"\0\0\0\1", (CLIENT, ACK_PORT))
+    assert received(transport)[0][0] == b"\0\0\0\1"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("mtu", [0, 68, 1280, 1400])
+def test_packet_too_big_ends_and_slows_nothing_with_ipv6(mtu: int) -> None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs root on Linux")
+    transport = UdpTransport("::1", "::1", port=0)
+    icmp = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+    with bound("::1", socket.AF_INET6) as server, icmp:
+        port = server.getsockname()[1]
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        for _ in range(3):
+            icmp.sendto(too_big(("::1", transport.port), ("::1", port), mtu), ("::1", 0))
+            transport.send(bytes(40 * 1452), 1452, port)
+            assert [arrived(server) for _ in range(40)] == [(1452, False)] * 40
+    assert not transport.trouble
+    transport.close()
 
 
 @pytest.mark.parametrize(
     ("server", "mtu", "payload"),
-    [(SERVER, 1500, 1448), (SERVER, 9000, 8948), (SERVER, 65_535, 65_483), ("::1", 1500, 1428)],
-)
-def test_payloads_fit_the_mtu(server: str, mtu: int, payload: int) -> None:
+    [
+        (SERVER, None, 1448), (SERVER, 1500, 1448), (SERVER, 9000, 8948), (SERVER, 65_535, 65_483),
+        ("::1", None, 1208), ("::1", 1500, 1428),
+    ],
+)  # fmt: skip
+def test_payloads_fit_the_mtu(server: str, mtu: int | None, payload: int) -> None:
     transport = UdpTransport(server, port=0, mtu=mtu)
     assert transport.mtu_payload == payload
     transport.close()

@@ -291,11 +291,12 @@ def fail_at(kind: type[Event]) -> Callable[[Event], None]:
 
 
 def failing(directory: Path, then: Callable[[Server], object]) -> None:
-    """Run a server whose thread fails when a HERALD comes, and do something after that."""
+    """Run a server whose thread fails when a dump begins, and do something after that."""
     on_event = fail_at(Started)
     with Server(directory, address=SERVER, port=0, on_event=on_event) as server:
         with Client(CLIENT) as client:
-            client.herald(server.address, patience=0.2)
+            client.herald(server.address)
+            client.say(VMCORE, 0, b"data", patience=0.2)
         then(server)
 
 

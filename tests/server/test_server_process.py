@@ -67,7 +67,7 @@ def test_what_was_acked_is_on_disk_when_the_server_is_killed(tmp_path):
             assert client.say(VMCORE, offset, data[offset : offset + 1000])
         server.kill()
         server.wait()
-    (part,) = tmp_path.glob("vmcore.*")
+    (part,) = tmp_path.glob("vmcore.*.part")
     assert part.read_bytes() == data
     (info,) = tmp_path.glob("info.*")
     assert "being received" in info.read_text()

@@ -167,6 +167,8 @@ class Receiver:
         if session.phase is Phase.WAITING:  # nothing of it was anything, or could be stored
             self._forget(session)
             session.sink.discard()
+            if session.trouble:
+                self._refuse((session.client, session.client_port), session.trouble, now)
         return acks
 
     def expire(self, now: float) -> None:

@@ -107,7 +107,8 @@ class Session:
         self._unseen = 0
         self._limits = limits
         self._over_limit = ""
-        self._trouble = ""
+        #: Why the last bytes that came could not be stored.
+        self.trouble = ""
         self._told_trouble = -_TROUBLE_EVERY
         self._ending: tuple[str, str] | None = None
         self._next_stride = 1
@@ -240,7 +241,7 @@ class Session:
         self.messages += 1
         self.last = now
         self._number(message.seqno)
-        self._trouble = ""
+        self.trouble = ""
         if end >= self._next_stride:
             self._gained(now)
         return ack(message.seqno)
@@ -460,7 +461,7 @@ class Session:
 
     def _stored(self, now: float) -> None:
         """Bytes are in their file."""
-        self._trouble = ""
+        self.trouble = ""
         if self.phase is Phase.WAITING:
             self._go_on_to(Phase.RUNNING, now)
         if self.account.vmcore.total >= self._next_stride:
@@ -521,19 +522,19 @@ class Session:
 
     def _fail(self, error: WriteError, now: float) -> None:
         """Nothing of it is acked: the client sends it again, and the disk may take it then."""
-        self._trouble = f"{error.file} at offset {error.offset}: {error}"
+        self.trouble = f"{error.file} at offset {error.offset}: {error}"
         self._tell_trouble(error, now)
 
     def _tell_trouble(self, error: WriteError, now: float) -> None:
-        if now - self._told_trouble >= _TROUBLE_EVERY:
+        if self.phase is not Phase.WAITING and now - self._told_trouble >= _TROUBLE_EVERY:
             self._told_trouble = now
             self.tell(WriteFailed(now, *self.identity, error.file, error.offset, str(error)))
 
     def _close(self, reason: str, cause: str, now: float) -> None:
         """File it, unless that is done."""
         self._settle_restart()
-        if self._trouble:
-            reason, cause = ERROR, self._trouble
+        if self.trouble:
+            reason, cause = ERROR, self.trouble
         elif self._over_limit:
             reason = LIMIT if reason in (INCOMPLETE, TIMEOUT) else reason
             cause = "; ".join(filter(None, (cause, f"cut off by a limit: {self._over_limit}")))

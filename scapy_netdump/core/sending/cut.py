@@ -7,8 +7,9 @@ from 1 on (PROTOCOL.md, "One dump by the kernel client").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from ...errors import NetdumpError
 from ...formats import EKCD_KEY, FINISHED, HERALD, KDH, VMCORE
@@ -31,6 +32,14 @@ class Dump(Protocol):
 
     def read(self, offset: int, size: int) -> Buffer:
         """Bytes of the vmcore as it is sent; fewer than `size` only at its end."""
+
+
+class Piece(NamedTuple):
+    """A part of a file that is to be cut into messages."""
+
+    kind: int
+    offset: int
+    data: Buffer
 
 
 class Frame:
@@ -75,6 +84,17 @@ class Frame:
         """Where that message's payload stands in the file."""
         return self.offset + (seqno - self.first) * (self.size - HEADER_SIZE)
 
+    def pieces(self, seqnos: Sequence[int]) -> list[Piece]:
+        """What the messages of these numbers carry, which rise; as few pieces as possible."""
+        found: list[Piece] = []
+        start = 0
+        for at, seqno in enumerate(seqnos):
+            if at + 1 == len(seqnos) or seqnos[at + 1] != seqno + 1:
+                payloads = [self.message(number)[HEADER_SIZE:] for number in seqnos[start : at + 1]]
+                found.append(Piece(self.kind, self.offset_of(seqnos[start]), b"".join(payloads)))
+                start = at + 1
+        return found
+
 
 def _packed(kind: int, seqno: int, offset: int, payload: Buffer, step: int) -> bytes:
     """The messages end to end. (One join is twice as fast as filling a buffer.)"""
@@ -107,12 +127,24 @@ class Frames:
         self._seqno = 1
         self._frames = self._in_order()
         self._most = 0
+        self._again: deque[Piece] = deque()  # to be cut before all else
 
     def next(self, most: int) -> Frame | None:
         """The next frame, of at most `most` bytes of payload, but of one message at least; None
         behind FINISHED."""
         self._most = max(most, self._step)
-        return next(self._frames, None)
+        if not self._again:
+            return next(self._frames, None)
+        kind, offset, data = self._again.popleft()
+        if rest := data[self._most :]:
+            self._again.appendleft(Piece(kind, offset + self._most, rest))
+        return self._frame(kind, offset, data[: self._most])
+
+    def cut_to(self, payload: int, again: Sequence[Piece] = ()) -> None:
+        """From now on a message carries so much; these pieces are to be cut again, under new
+        numbers, as one number stands for one message (PROTOCOL.md, "Retransmission")."""
+        self._step = payload
+        self._again.extendleft(reversed(again))
 
     def _in_order(self) -> Iterator[Frame]:
         yield self._frame(HERALD, 0, self._path)

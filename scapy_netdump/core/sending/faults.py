@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ...errors import UsageError
 from ...wire import HEADER_SIZE, Buffer
 
 #: A datagram that is held back is overtaken by one to so many others.
@@ -33,6 +34,15 @@ class Rates:
     reorder: float = 0.0
     duplicate: float = 0.0
     corrupt: float = 0.0
+
+    def __post_init__(self) -> None:
+        each = (self.loss, self.reorder, self.duplicate, self.corrupt)
+        if not all(0 <= rate <= 1 for rate in each):
+            raise UsageError(f"a rate of faults is from 0 to 1, not {each}")
+        if self.total > 1:
+            raise UsageError(
+                "a datagram suffers one fault at most: the rates add up to more than 1"
+            )
 
     def __bool__(self) -> bool:
         return self.total > 0

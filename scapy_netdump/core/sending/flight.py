@@ -111,10 +111,15 @@ class Flight:
         """
         self.lost = dict([self._serials.popitem()]) | self.lost
 
+    def forget(self) -> None:
+        """Wait for none of them any more."""
+        for of_number in (self._serials, self.lost, self._before):
+            of_number.clear()
+
     @property
-    def oldest(self) -> int:
-        """The lowest sequence number that waits for its ack; there must be one."""
-        return min([*self._serials, *self.lost])
+    def waiting(self) -> list[int]:
+        """The sequence numbers that wait for an ack, in their order."""
+        return sorted([*self._serials, *self.lost])
 
     @property
     def _allowance(self) -> float:

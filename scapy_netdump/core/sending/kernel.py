@@ -39,7 +39,7 @@ class KernelSender:
         herald_port: int = HERALD_PORT,
         ack_bug: bool = False,
     ) -> None:
-        self.counters = Counters()
+        self.counters = Counters(payload=payload)
         self._patience = patience
         self._ack_bug = ack_bug
         self._source = Frames(dump, path, payload)
@@ -76,8 +76,10 @@ class KernelSender:
             self._port = port
         elif port != self._port:
             return
+        before = len(self._unacked)
         for seqno in acks(payload):
             self._unacked.difference_update(self._acked_by(seqno, chunk))
+        self.counters.acks += before - len(self._unacked)
         if not self._unacked:
             self._finish(chunk)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ...errors import NetdumpError
+from ...errors import NetdumpError, UsageError
 from ...wire import Buffer
 
 #: One poll of the kernel client, in seconds (netdump(4), net.netdump.polls).
@@ -35,6 +35,10 @@ class Patience:
     polls: int = 2000
     retries: int = 10
 
+    def __post_init__(self) -> None:
+        if self.polls < 1 or self.retries < 0:
+            raise UsageError(f"no patience: {self.polls} polls and {self.retries} retries")
+
     @property
     def interval(self) -> float:
         """Seconds from one transmission to the next."""
@@ -53,12 +57,16 @@ class Patience:
 
 @dataclass(slots=True)
 class Counters:
-    """What a sender has done. `acknowledged`: bytes of the vmcore that the server has taken."""
+    """What a sender has done. `acknowledged`: bytes of the vmcore that the server has taken, by
+    whole frames of messages; `acks`: messages of all kinds that it has, each counted once.
+    `payload` is the most that a message carries now."""
 
     messages: int = 0
     retransmissions: int = 0
     acknowledged: int = 0
     round_trip: float = 0.0
+    acks: int = 0
+    payload: int = 0
 
 
 class GaveUp(NetdumpError):

@@ -4,18 +4,20 @@
 Messages are sent again one by one: those that later ones have overtaken (flight.py), and,
 when nothing comes back at all for a time-out (round_trips.py), the last one as a probe. Behind
 the last message of all nothing comes that could overtake it: there the time-out is short.
-window_size.py says how many may be on their way.
+window_size.py says how many may be on their way, message_size.py how large they are.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import islice
 
 from ...formats import FINISHED, HERALD, HERALD_PORT, VMCORE
 from ...wire import ACK_SIZE, HEADER_SIZE, Buffer, acks
-from .cut import Dump, Frame, Frames
+from .cut import Dump, Frame, Frames, Piece
 from .flight import Flight
+from .message_size import MessageSize
 from .round_trips import RoundTrips
 from .sender import Burst, Counters, GaveUp, Patience
 from .window_size import WindowSize
@@ -38,15 +40,13 @@ class WindowSender:
         *,
         herald_port: int = HERALD_PORT,
     ) -> None:
-        self.counters = Counters()
+        self.counters = Counters(payload=payload)
         self._patience = patience
         self._source = Frames(dump, path, payload)
-        self._step = payload
-        self._size = payload + HEADER_SIZE
-        self._per_burst = max(1, _BURST // self._size)
+        self._message_size = MessageSize(payload, patience.total)
         self._round_trips = RoundTrips(patience.interval)
         self._flight = Flight(self._round_trips)
-        self._window = WindowSize(self._size, self._round_trips)
+        self._resize()
         self._frames: list[Frame] = []  # those with messages that are not acked, in order
         self._held: Frame | None = None  # FINISHED, until all else is acked
         self._herald_port = herald_port
@@ -67,12 +67,15 @@ class WindowSender:
         return self._window.messages
 
     def deadline(self) -> float:
-        return min(self._timeout, self._look_again, self._end)
+        return min(self._timeout, self._look_again, self._end, self._message_size.deadline)
 
     def next_burst(self, now: float) -> Burst | None:
         if self._done:
             return None
         self._watch(now)
+        if (question := self._message_size.question(now)) is not None:
+            self.counters.retransmissions += 1
+            return Burst(question, len(question), self._port)
         room = self._window.messages - len(self._flight)
         pieces = self._again(max(room, 1 if now >= self._timeout else 0), now)
         size = len(pieces[0]) if pieces else self._size
@@ -91,10 +94,17 @@ class WindowSender:
             self._port = port
         if port != self._port:
             return
-        news = self._flight.acked(acks(payload), now)
+        seqnos = acks(payload)
+        news = self._flight.acked(seqnos, now)
+        grows = self._message_size.grows(seqnos, now)
+        if grows:
+            self._resize()
+        if news or grows:
+            self._end = now + self._patience.total
+            self._message_size.progress(now)
         if news:
             self._note(news)
-            self._end = now + self._patience.total
+            self.counters.acks += len(news)
             self._round_trips.answered()
             self._timeout = now + self._round_trips.timeout if self._frames else float("inf")
             self.counters.round_trip = self._round_trips.smoothed
@@ -125,9 +135,11 @@ class WindowSender:
         if self._end == float("inf"):
             self._end = now + self._patience.total
         if now >= self._end and self._frames:
-            oldest = self._flight.oldest
+            oldest = self._flight.waiting[0]
             frame = self._frame_of(oldest)
             raise GaveUp(frame.kind, frame.offset_of(oldest))
+        if self._message_size.due(now):
+            self._shrink(now)
         lost = len(self._flight.lost)
         self._look_again = self._flight.find_lost(now)
         if len(self._flight.lost) > lost:
@@ -137,6 +149,36 @@ class WindowSender:
             if len(self._flight) > 1:
                 self._window.timed_out()
             self._flight.give_up_last()
+
+    def _shrink(self, now: float) -> None:
+        """Cut what waits into smaller messages, if it is large."""
+        waiting = self._flight.waiting
+        messages = {seqno: self._frame_of(seqno).message(seqno) for seqno in waiting}
+        if not self._message_size.shrink(messages, now):
+            return
+        pieces: list[Piece] = []
+        for frame in self._frames:
+            start, after = (bisect_left(waiting, end) for end in (frame.first, frame.after))
+            again = frame.pieces(waiting[start:after])
+            pieces += again
+            if frame.kind == VMCORE:
+                acked = frame.payload - sum(len(piece.data) for piece in again)
+                self.counters.acknowledged += acked
+        if self._held is not None:
+            pieces += self._held.pieces([self._held.first])
+        self._flight.forget()
+        self._frames.clear()
+        self._held = None
+        self._timeout = self._look_again = float("inf")
+        self._resize(pieces)
+
+    def _resize(self, again: Sequence[Piece] = ()) -> None:
+        """Make messages as large as they should be, these pieces' before all others."""
+        payload = self.counters.payload = self._message_size.payload
+        self._source.cut_to(payload, again)
+        self._size = payload + HEADER_SIZE
+        self._per_burst = max(1, _BURST // self._size)
+        self._window = WindowSize(self._size, self._round_trips)
 
     def _again(self, most: int, now: float) -> list[memoryview]:
         """Lost messages, as many as may be sent now; one that is shorter must be the last."""
@@ -166,7 +208,7 @@ class WindowSender:
             or len(self._frames) >= _MAX_FRAMES
         ):
             return None
-        frame = self._held or self._source.next(min(room, most) * self._step)
+        frame = self._held or self._source.next(min(room, most) * self._message_size.payload)
         self._held = None
         if frame is None:
             return None

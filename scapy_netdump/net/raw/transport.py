@@ -20,7 +20,7 @@ from scapy.config import conf
 
 from ...formats import ACK_PORT
 from ...wire import HEADER_SIZE, Buffer
-from ..transport import TransportError
+from ..transport import OUR_FAULTS, TransportError
 from ..udp import ask_for_buffer
 from .frames import Ends, FrameBuilder, FrameReader, arp_answer, arp_reply, arp_request
 
@@ -35,7 +35,6 @@ _RECEIVE_BUFFER = 4 << 20
 _FRAME_SIZE = 1 << 16
 _FRAMES_AT_ONCE = 1024  # that are taken before the caller has a look
 _NOBODY = "0.0.0.0"
-_FOR_THE_MOMENT = {errno.ENOBUFS, errno.ENETDOWN}  # lost on the way: sent again later
 
 
 class RawTransport:
@@ -90,7 +89,7 @@ class RawTransport:
             through.send(frame)
         except OSError as error:
             self.trouble = f"{self._interface}: {error.strerror}"
-            if error.errno not in _FOR_THE_MOMENT:
+            if error.errno in OUR_FAULTS:
                 raise TransportError(self.trouble) from None
 
     def receive(self, timeout: float) -> list[tuple[bytes, int]]:

@@ -24,6 +24,11 @@ Result = TypeVar("Result")
 _PATIENCE = 0.01
 
 
+#: Seconds between two looks of the first thread, in which Python handles all signals, when another
+#: one runs the loop.
+_LOOK_UP = 0.5
+
+
 class Relay:
     """Calls ``turn`` again and again, in one thread at a time, until `finish`.
 
@@ -49,7 +54,8 @@ class Relay:
         self._start_watcher()
         with self._inside():
             self._lead()
-        self._ended.wait()
+        while not self._ended.wait(_LOOK_UP):  # for signals that another thread was given
+            continue
         if self._failure is not None:
             raise self._failure
 

@@ -3,13 +3,16 @@
 
     python tests/benchmarks/soak.py                          32 clients, 3 minutes
     python tests/benchmarks/soak.py --clients 8 --seconds 20
+    python tests/benchmarks/soak.py --no-slow-disk           without strace
 
 The clients behave as the kernel does (PROTOCOL.md): a HERALD until any ack comes, chunks of up to
 46 messages, what is not acked sent again with the same numbers, and given up after some tries.
 They lose datagrams of both directions, break off anywhere, begin again at once, leave out the
 header or FINISHED; dumps of a client begin with the same pages, and every few seconds the server is
-stopped and continued. Each dump that the server calls complete is compared with what was sent,
-header included; at the end every payload that was acked is looked for in the files of its client.
+stopped and continued. Its disk is slow: every so manieth write, rename and fsync takes a second (by
+strace, where there is one). Each dump that the server calls complete is compared with what was
+sent, header included; at the end every payload that was acked is looked for in the files of its
+client.
 Half of the clients number each dump from 1, as the kernel does; the others never use a number
 twice. An ack whose number a dump before had too, not long ago, may be late: the client takes it for
 its own, as the kernel does, but nothing is looked for.
@@ -45,6 +48,9 @@ TIMEOUT, TRIES = 0.2, 6
 #: An ack is later than this only if the server was stopped for longer. Seconds.
 LATE = 5.0
 SERVER = "127.66.255.254"
+
+#: Each so manieth of these calls of a thread takes a second.
+SLOW = {"pwritev2": 300, "renameat": 200, "fsync": 50}
 
 
 @dataclass
@@ -196,6 +202,11 @@ class Judge(threading.Thread):
         self.wrong.append(f"{files['vmcore']}: {event['status']}, and is none that was sent")
 
 
+def server_of(tracer: subprocess.Popen[str]) -> int:
+    """The process that is traced."""
+    return int(Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()[0])
+
+
 def lost(client: Client, directory: Path) -> Iterator[str]:
     """Acked payloads of a client that are in none of its files."""
     found = directory.glob(f"*.{client.address}.*")
@@ -210,10 +221,23 @@ def lost(client: Client, directory: Path) -> Iterator[str]:
                 yield f"{client.address} dump {number}: acked bytes at {offset} are nowhere"
 
 
-def soak(clients: int, seconds: float, rates: Rates, seed: int, directory: Path) -> int:
-    """Run it; returns the exit status."""
-    command = [sys.executable, "-m", "scapy_netdump", "serve", "--json", "-a", SERVER]
-    command += ["-d", str(directory), "--herald-rate", "10000", "--max-clients", str(clients)]
+def slow_disk() -> list[str]:
+    """What makes some calls of a program take a second; nothing without strace(1)."""
+    if shutil.which("strace") is None:
+        print("no strace: the disk is as fast as it is")
+        return []
+    words = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"]
+    for call, every in SLOW.items():
+        words += ["-e", f"inject={call}:delay_enter=1000000:when={every}+{every}"]
+    return [*words, "-e", f"trace={','.join(SLOW)}"]
+
+
+def soak(
+    clients: int, seconds: float, rates: Rates, seed: int, directory: Path, before: list[str]
+) -> int:
+    """Run it, with the words ``before`` the server's command; returns the exit status."""
+    command = [*before, sys.executable, "-m", "scapy_netdump", "serve", "--json", "-a", SERVER]
+    command += ["-d", str(directory), "--herald-rate", "10000", "--max-clients", str(2 * clients)]
     command += ["--linger", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     machines = [Client(number, rates, seed) for number in range(1, clients + 1)]
@@ -221,20 +245,21 @@ def soak(clients: int, seconds: float, rates: Rates, seed: int, directory: Path)
     judge.start()
     if not judge.ready.wait(30):
         raise SystemExit("the server did not start")
+    pid = server_of(process) if before else process.pid
     for machine in machines:
         machine.start()
     random, end = Random(seed), time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(3)
-        process.send_signal(signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
         time.sleep(random.random())
-        process.send_signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     for machine in machines:
         machine.stop.set()
     for machine in machines:
         machine.join()
-    process.terminate()
-    process.wait(60)
+    os.kill(pid, signal.SIGTERM)
+    process.wait(120)
     judge.join()
     missing = [line for machine in machines for line in lost(machine, directory)]
     sent = sum(len(machine.sources) for machine in machines)
@@ -254,11 +279,13 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0.02)
     parser.add_argument("--abort", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-slow-disk", dest="slow", action="store_false")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="netdump-soak-"))
     try:
         rates = Rates(options.loss, options.abort)
-        return soak(options.clients, options.seconds, rates, options.seed, directory)
+        before = slow_disk() if options.slow else []
+        return soak(options.clients, options.seconds, rates, options.seed, directory, before)
     finally:
         shutil.rmtree(directory)
 

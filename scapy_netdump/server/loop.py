@@ -25,7 +25,7 @@ from ..core.receiving.session import Session
 from ..core.receiving.sinks import Sinks
 from ..formats import ACK_PORT, HERALD_PORT
 from ..net.ends import End
-from ..net.listening import HeraldSocket, SharedPort, SocketError
+from ..net.listening import Arrival, HeraldSocket, SharedPort, SocketError
 from ..net.server_sockets import DataSocket, has_ipv6, probe
 from ..wire import ACK_SIZE, Buffer
 from .names import Lookups
@@ -147,6 +147,7 @@ class ServerLoop:
         self._listeners: list[_Listener] = []
         self._data: dict[Session, list[DataSocket]] = {}
         self._held_up: list[tuple[Session, DataSocket]] = []
+        self._late: dict[End, _Herald] = {}
         self._filers = ThreadPoolExecutor(_FILERS, "netdump-filer")
         self._filing: list[Future[Ended]] = []
         self._polling = Polling(self._on_alarm, self._on_wake, self._relay)
@@ -279,19 +280,26 @@ class ServerLoop:
             arrival = port.receive(buffer)
             if arrival is None:
                 break
-            peer, local, end, sizes = arrival
-            session = self._receiver.session(peer, local, slot, buffer[: sizes[0]], now)
-            if session is None:
-                continue
-            self._relay.watch(True)
-            acks = self._receiver.receive(session, buffer[:end], now, sizes)
-            to = peer[0], self._options.ack_port or peer[1]
-            if acks:
-                port.send(acks, local, to)
-            self._show(peer, (local, port.port), to, buffer[:end], sizes, acks)
-            if acks and peer == to and session not in self._data and session.successor is None:
-                self._connect(session, (local, port.port), peer, now)
+            self._take_shared(port, slot, arrival, buffer[: arrival.end], now)
+        self._go_on(now)
         self._settle(now)
+
+    def _take_shared(
+        self, port: SharedPort, slot: int, arrival: Arrival, data: Buffer, now: float
+    ) -> None:
+        peer, local, _, sizes = arrival
+        view = memoryview(data)
+        session = self._receiver.session(peer, local, slot, view[: sizes[0]], now)
+        if session is None:
+            return
+        self._relay.watch(True)
+        acks = self._receiver.receive(session, view, now, sizes)
+        to = peer[0], self._options.ack_port or peer[1]
+        if acks:
+            port.send(acks, local, to)
+        self._show(peer, (local, port.port), to, view, sizes, acks)
+        if acks and peer == to and session not in self._data and session.successor is None:
+            self._connect(session, (local, port.port), peer, now)
 
     def _connect(self, session: Session, local: End, client: End, now: float) -> None:
         """Have a dump that began go on on a socket of its own, if there can be one."""
@@ -314,23 +322,36 @@ class ServerLoop:
         buffer = self._buffer
         sizes = data_socket.receive(buffer)
         if sizes:
-            data = buffer[: sum(sizes)]
-            acks = session.receive(data, now, sizes)
-            if acks:
-                data_socket.send(acks)
-            self._show(data_socket.client, data_socket.local, data_socket.client, data, sizes, acks)
-        if self._held_up:
-            self._go_on()
+            self._take_data(session, data_socket, buffer[: sum(sizes)], sizes, now)
+        self._go_on(now)
         self._settle(now)
 
-    def _go_on(self) -> None:
-        """Watch the sockets of dumps again that are no longer held up."""
-        waiting, self._held_up = self._held_up, []
-        for session, data_socket in waiting:
-            if session.busy:
-                self._held_up.append((session, data_socket))
-            elif data_socket in self._data.get(session, ()):
-                self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
+    def _take_data(
+        self,
+        session: Session,
+        data_socket: DataSocket,
+        data: Buffer,
+        sizes: Sequence[int],
+        now: float,
+    ) -> None:
+        acks = session.receive(data, now, sizes)
+        if acks:
+            data_socket.send(acks)
+        self._show(data_socket.client, data_socket.local, data_socket.client, data, sizes, acks)
+
+    def _go_on(self, now: float) -> None:
+        """Do what had to wait for dumps that are no longer held up."""
+        if self._held_up:
+            waiting, self._held_up = self._held_up, []
+            for session, data_socket in waiting:
+                if session.busy:
+                    self._held_up.append((session, data_socket))
+                elif data_socket in self._data.get(session, ()):
+                    self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
+        if self._late:
+            late, self._late = self._late, {}
+            for herald in late.values():
+                self._answer(herald, now)
 
     def _show(
         self, client: End, local: End, to: End, data: Buffer, sizes: Sequence[int], acks: bytes
@@ -362,6 +383,9 @@ class ServerLoop:
     def _answer(self, herald: _Herald, now: float) -> None:
         self._take_waiting(herald, now)
         data, peer, local, listener = herald
+        if any(session.busy for session in self._receiver.sessions_of(peer)):
+            self._late[peer] = herald  # what its client sent before is taken first
+            return
         answer = self._receiver.herald(peer, local, data, now)
         if answer is not None:
             slot, ack = answer
@@ -373,12 +397,22 @@ class ServerLoop:
 
     def _take_waiting(self, herald: _Herald, now: float) -> None:
         """Take what waits where earlier HERALDs of this client led to: it was sent before this
-        one."""
+        one. All of it first, and only then is anything acked: what a client sends when it hears
+        that may be of another dump."""
+        buffer = self._buffer
+        waiting: list[Callable[[], None]] = []
         for slot in self._receiver.slots_of(herald.peer):
-            self._on_shared(herald.listener, slot, now)
+            port = herald.listener.ports[slot]
+            while len(waiting) < DataSocket.MOST and (arrival := port.receive(buffer)):
+                data = bytes(buffer[: arrival.end])
+                waiting.append(partial(self._take_shared, port, slot, arrival, data, now))
         for session in self._receiver.sessions_of(herald.peer):
-            for data_socket in list(self._data.get(session, ())):
-                self._on_data(session, data_socket, now)
+            for data_socket in () if session.busy else self._data.get(session, ()):
+                if sizes := data_socket.receive(buffer):
+                    data = bytes(buffer[: sum(sizes)])
+                    waiting.append(partial(self._take_data, session, data_socket, data, sizes, now))
+        for take in waiting:
+            take()
 
     # What comes of it
 

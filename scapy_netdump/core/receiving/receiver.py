@@ -129,7 +129,7 @@ class Receiver:
             return None
         sessions = self.sessions_of(peer)
         if any(session.busy for session in sessions):
-            return None  # what it sent before has to be taken first; it will say so again
+            return None  # what it sent before has to be taken first
         for session in sessions:
             session.heralded_again(now)
         path, note = _path(bytes(datagram[message.start :]))

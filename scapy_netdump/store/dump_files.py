@@ -249,8 +249,12 @@ class DumpFiles:
         return Published(*(self.directory.path / name if name else None for name in names))
 
     def discard(self) -> None:
-        """Remove the info file: no dump came."""
+        """Remove what there is: no dump came."""
         self._end_notes()
+        for kind in self._created:
+            self.directory.unlink(self.path(kind).name)
+        if self._has_other:
+            self.directory.unlink(self.other)
         self.directory.unlink(self.info)
         self.release()
 

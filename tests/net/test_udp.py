@@ -92,7 +92,7 @@ def test_what_could_not_be_split_once_is_split_again_later(
         splitter.send(bytes(1000), 300, receiver.getsockname())
     assert set(map(len, received(receiver, 110 * 1000))) == {300, 100}
     try:
-        assert sender.getsockopt(udp._SOL_UDP, udp._UDP_SEGMENT) == 300
+        assert sender.getsockopt(udp.SOL_UDP, udp._UDP_SEGMENT) == 300
     except OSError:
         pytest.skip("this system splits nothing")
 

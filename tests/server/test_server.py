@@ -35,7 +35,7 @@ from scapy_netdump import (
     send_dump,
     serve,
 )
-from scapy_netdump.core.receiving.events import Listening, Started, Stopped
+from scapy_netdump.core.receiving.events import Heralded, Listening, Stopped
 from scapy_netdump.formats import FINISHED, VMCORE
 from scapy_netdump.net.server_sockets import has_ipv6
 
@@ -291,12 +291,11 @@ def fail_at(kind: type[Event]) -> Callable[[Event], None]:
 
 
 def failing(directory: Path, then: Callable[[Server], object]) -> None:
-    """Run a server whose thread fails when a dump begins, and do something after that."""
-    on_event = fail_at(Started)
+    """Run a server whose thread fails when a HERALD comes, and do something after that."""
+    on_event = fail_at(Heralded)
     with Server(directory, address=SERVER, port=0, on_event=on_event) as server:
         with Client(CLIENT) as client:
-            client.herald(server.address)
-            client.say(VMCORE, 0, b"data", patience=0.2)
+            client.herald(server.address, patience=0.2)
         then(server)
 
 
@@ -304,11 +303,11 @@ def test_an_error_in_the_thread_is_raised_by_wait_and_comes_out_of_the_with(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def wait(server: Server) -> None:
-        with pytest.raises(OurError, match="started") as raised:
+        with pytest.raises(OurError, match="heralded") as raised:
             server.wait(timeout=PATIENCE)
         raise raised.value
 
-    with pytest.raises(OurError, match="started"):
+    with pytest.raises(OurError, match="heralded"):
         failing(tmp_path, wait)
     assert capfd.readouterr() == ("", "")
 

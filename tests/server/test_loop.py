@@ -321,6 +321,53 @@ def test_a_write_that_the_disk_holds_up_holds_up_nobody_else(first):
     assert sorted(sinks.vmcores()) == sorted([data, b"data" + b"more" * 20])
 
 
+class StutteringSinks(MemorySinks):
+    """Dumps in memory, on a disk that takes a moment now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._random = Random(1)
+        self.fail = self._wait
+
+    def _wait(self, kind: int, offset: int) -> None:
+        if self._random.random() < 0.1:
+            time.sleep(self._random.random() / 20)
+
+
+def test_dumps_are_what_was_sent_on_a_disk_that_stutters():
+    """The loop goes from thread to thread all the time."""
+
+    def dump(number: int) -> None:
+        with Client(f"127.71.7.{number + 1}") as client:
+            for data in contents[number]:
+                assert client.herald(server.address)
+                for start in range(0, len(data), 3000):
+                    burst = [
+                        message(VMCORE, start + n, start + n, data[start + n : start + n + 100])
+                        for n in range(0, min(3000, len(data) - start), 100)
+                    ]
+                    waiting = {datagram[4:8]: datagram for datagram in burst}
+                    while waiting:
+                        for datagram in waiting.values():
+                            client.socket.sendto(datagram, client.server)
+                        while waiting and (ack := client.hear(0.3)) is not None:
+                            waiting.pop(ack, None)
+                client.seqno = len(data)
+                assert client.say(FINISHED)
+                client.seqno = 0
+
+    contents = [[os.urandom(9000) for _ in range(3)] for _ in range(8)]
+    sinks = StutteringSinks()
+    with serving(sinks, SERVER) as server:
+        threads = [threading.Thread(target=dump, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    sent = [data for of_client in contents for data in of_client]
+    assert sorted(sinks.vmcores()) == sorted(sent)
+
+
 def test_several_disks_may_be_stuck_at_once_and_a_server_stops_all_the_same():
     sinks = SlowSinks()
     sinks.stuck = {0}

@@ -22,3 +22,12 @@ def test_what_is_called_complete_is_what_was_sent_and_what_is_acked_is_kept():
     told = re.search(r"(\d+) complete", answer.stdout)
     assert told is not None
     assert int(told[1]) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.root
+def test_a_flood_of_forged_heralds_keeps_nobody_out():
+    command = [sys.executable, str(TESTS / "benchmarks" / "flood.py"), "--seconds", "8"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "12 of 12 clients got in" in answer.stdout

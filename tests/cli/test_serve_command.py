@@ -383,6 +383,23 @@ def test_a_herald_and_nothing_more_leaves_nothing(crash: Path, tmp_path: Path) -
     assert not list(crash.glob("info.*"))
 
 
+def test_a_herald_and_nothing_more_is_noted_if_that_is_asked_for(
+    crash: Path, tmp_path: Path
+) -> None:
+    handler = script(tmp_path / "script", 'echo "$@" > ../seen')
+    options = ("--timeout", "0.3", "--note-heralds", "-i", handler)
+    with Serving(crash, *options, address=ADDRESS) as serving:
+        with Client(serving) as client:
+            client.send(HERALD)
+        ended = serving.wait_for("ended")
+        serving.wait_for("handler")
+        serving.stop()
+    assert (ended["reason"], ended["files"]["vmcore"]) == ("timeout", None)
+    assert (tmp_path / "seen").read_text() .split() == ["timeout", ADDRESS, HOST, f"./info.{HOST}.0"]
+    last = (crash / f"info.{HOST}.0").read_text().splitlines()[-1]
+    assert "nothing came but HERALDs" in last
+
+
 def test_a_silent_client_is_given_up(crash: Path, tmp_path: Path) -> None:
     handler = script(tmp_path / "script", 'echo "$1" > ../seen')
     options = ("--timeout", "0.3", "-i", handler)

@@ -29,7 +29,7 @@ from scapy_netdump.core.receiving.sinks import Sink, Sinks
 from scapy_netdump.core.verdict import Verdict
 from scapy_netdump.errors import StoreError
 from scapy_netdump.formats import EKCD_KEY, KDH, NETDUMP_FORMAT, VMCORE
-from scapy_netdump.store.live_dumps import LiveDump, LiveDumps
+from scapy_netdump.store.live_dumps import LiveDump, LiveDumps, Sync
 from scapy_netdump.store.mapfile import parse_mapfile
 from scapy_netdump.store.naming import Names, stored_dumps
 
@@ -224,6 +224,48 @@ def test_when_names_are_taken_nothing_is_overwritten_and_info_tells(
     assert last_line(crash / f"info.{CLIENT}.0").startswith("Dump incomplete: could not be filed:")
     dump.close()
     assert open_files() == before
+
+
+# What an ack means
+
+
+@pytest.mark.parametrize("sync", list(Sync))
+def test_what_is_asked_for_has_reached_the_disk_before_an_ack(
+    crash: Path, sync: Sync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fdatasync", fsync)
+    dumps = LiveDumps(crash, sync=sync)
+    dump = dumps.begin(CLIENT, b"")
+    vmcore, kdh = f"vmcore.{CLIENT}.0.part", f"kdh.{CLIENT}.0"
+    for kind, name in ((VMCORE, vmcore), (KDH, kdh)):
+        dump.write(kind, [b"x"], 0)
+        assert synced == ([name] if sync is Sync.ALWAYS else [])
+        synced.clear()
+    dump.note_finished([], 1)
+    assert set(synced) == (set() if sync is Sync.NONE else {vmcore, kdh})
+    dumps.close()
+
+
+def test_what_cannot_be_synced_is_not_acked(crash: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    dumps = LiveDumps(crash, sync=Sync.ALWAYS)
+    dump = dumps.begin(CLIENT, b"")
+    dump.write(VMCORE, [b"x"], 0)
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        dump.write(VMCORE, [b"x"], 1)
+    with pytest.raises(StoreError, match="Input/output error"):
+        dump.note_finished([], 1)
+    dumps.close()
 
 
 # Second versions of bytes

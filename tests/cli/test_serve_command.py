@@ -395,7 +395,7 @@ def test_a_herald_and_nothing_more_is_noted_if_that_is_asked_for(
         serving.wait_for("handler")
         serving.stop()
     assert (ended["reason"], ended["files"]["vmcore"]) == ("timeout", None)
-    assert (tmp_path / "seen").read_text() .split() == ["timeout", ADDRESS, HOST, f"./info.{HOST}.0"]
+    assert (tmp_path / "seen").read_text().split() == ["timeout", ADDRESS, HOST, f"./info.{HOST}.0"]
     last = (crash / f"info.{HOST}.0").read_text().splitlines()[-1]
     assert "nothing came but HERALDs" in last
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
+from ..extents import Extents
 from ..identity import LONGEST_PAUSE
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -48,6 +49,17 @@ class Limits:
             return True
         client = ip_address(address.partition("%")[0])
         return any(client in network for network in self.allow)
+
+    def forbids(self, start: int, end: int, here: Extents, queued: int) -> str:
+        """Why ``[start, end)`` of a vmcore may not be written, nothing if it may: ``here`` is what
+        is here of it, and what is about to be written goes up to ``queued``."""
+        if end > self.dump_size:
+            return f"the dump is larger than {self.dump_size} bytes"
+        if start - max(here.end, queued) > self.jump:
+            return f"an offset leaps by more than {self.jump} bytes"
+        if len(here) >= self.ranges and not here.overlaps(start - 1, end + 1):
+            return f"what came is in more than {self.ranges} ranges"
+        return ""
 
 
 def networks(texts: list[str]) -> tuple[Network, ...]:

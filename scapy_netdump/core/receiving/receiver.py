@@ -166,9 +166,7 @@ class Receiver:
         acks = session.receive(data, now, sizes)
         if session.phase is Phase.WAITING:  # nothing of it was anything, or could be stored
             self._forget(session)
-            session.sink.discard()
-            if session.trouble:
-                self._refuse((session.client, session.client_port), session.trouble, now)
+            self._discard(session, session.trouble, now)
         return acks
 
     def expire(self, now: float) -> None:
@@ -268,9 +266,8 @@ class Receiver:
         try:
             session.inherit(old, now)
         except StoreError as error:
-            self._refuse(client, str(error), now)
             self._sessions[old.client][old.slot] = old
-            session.sink.discard()
+            self._discard(session, str(error), now)
             return None
         self._outcome.moved.append((old, session))
         self.busy = True
@@ -304,6 +301,16 @@ class Receiver:
             lingering = [one for one in self.sessions() if one.phase is Phase.LINGERING]
             if len(lingering) > self._limits.clients:
                 min(lingering, key=lambda one: one.last).end(TIMEOUT, "", now)
+
+    def _discard(self, session: Session, reason: str, now: float) -> None:
+        """Nothing of a session is stored, if so for a reason."""
+        peer = session.client, session.client_port
+        if reason:
+            self._refuse(peer, reason, now)
+        try:
+            session.sink.discard()
+        except StoreError as error:
+            self._refuse(peer, str(error), now)
 
     def _rest(self, session: Session, now: float) -> None:
         """What comes late of a dump that FINISHED or another one of its client ended, begins

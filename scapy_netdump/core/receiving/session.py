@@ -33,6 +33,7 @@ from .events import (
 )
 from .incoming import IncomingFile, WriteError
 from .limits import Limits
+from .order import Order
 from .restart import DOUBT, Restart
 from .sinks import Sink
 
@@ -103,8 +104,7 @@ class Session:
         #: The session of the dump that the client sends now, if it began again.
         self.successor: Session | None = None
         self._restart: Restart | None = None
-        self._highest = self._highest_of_data = -1
-        self._unseen = 0
+        self._order = Order(heralded)
         self._limits = limits
         self._over_limit = ""
         #: Why the last bytes that came could not be stored.
@@ -240,7 +240,7 @@ class Session:
         self._vmcore.write((datagram[HEADER_SIZE:],), start, end)
         self.messages += 1
         self.last = now
-        self._number(message.seqno)
+        self._order.took(message.seqno)
         self.trouble = ""
         if end >= self._next_stride:
             self._gained(now)
@@ -293,7 +293,9 @@ class Session:
                     return
         self._flush(now, acks)
         self._check_same_dump(run, view, now)
-        self._check_order(run)
+        if self.phase in _RECEIVING:
+            last = int.from_bytes(run.seqnos[-ACK_SIZE:], "big")
+            self._order.check(run.type, last, self.account, self._restart is not None)
         for place in range(run.number):
             start = run.start + place * (HEADER_SIZE + run.size)
             payload = view[start : start + run.size]
@@ -302,7 +304,7 @@ class Session:
                 acks.append(seqno)
                 self.messages += 1
                 if run.type in (formats.VMCORE, formats.EKCD_KEY):
-                    self._number(int.from_bytes(seqno, "big"))
+                    self._order.took(int.from_bytes(seqno, "big"))
             else:
                 self.ignored += 1
 
@@ -312,7 +314,7 @@ class Session:
         self._pieces += [view[at] for at in _slices(run.start, run.size, run.number)]
         self._pieces_end = run.offset + run.number * run.size
         self._pieces_acks.append(run.seqnos)
-        self._number(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
+        self._order.took(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
 
     def _merge(self, run: Run, view: memoryview, now: float) -> bool:
         """Take messages some bytes of which are here: sent again, as their acks got lost. False,
@@ -326,7 +328,7 @@ class Session:
         self._note(run.offset, run.offset + len(data))
         self._vmcore.add(data, run.offset)
         self.messages += run.number
-        self._number(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
+        self._order.took(int.from_bytes(run.seqnos[-ACK_SIZE:], "big"))
         self._stored(now)
         return True
 
@@ -352,32 +354,6 @@ class Session:
             return
         if differs and self._restart.means_another_dump(run.size * run.number):
             raise BeganAgainError
-
-    def _number(self, seqno: int) -> None:
-        """Note the number of a message that brought data."""
-        if seqno > self._highest:
-            self._highest = seqno
-        if seqno > self._highest_of_data:
-            self._highest_of_data = seqno
-
-    def _check_order(self, run: Run) -> None:
-        """Note what the number of a message tells.
-
-        FINISHED is numbered after the data, and so is the kernel's header. A client that began
-        again counts anew, and late acks for the dump before make it skip what it should send, but
-        nothing beyond their numbers. (netdumpd's own test client numbers HERALD and FINISHED 0,
-        PROTOCOL.md.)
-        """
-        last = int.from_bytes(run.seqnos[-ACK_SIZE:], "big")
-        if self.phase in _RECEIVING and run.type in (formats.KDH, formats.FINISHED):
-            header_known = len(bytes(self.account.headers.versions[0])) == KDH_SIZE
-            late = self._restart is not None and not header_known
-            doubtful = late if run.type == formats.KDH else bool(last or self.heralded)
-            if doubtful and last <= self._highest_of_data:
-                self.account.add_doubt(DOUBT)
-            if run.type == formats.FINISHED:
-                self._unseen = max(0, last - self._highest - 1)
-            self._highest = max(self._highest, last)
 
     def _settle_restart(self) -> None:
         """The client is no longer expected to begin again."""
@@ -486,18 +462,12 @@ class Session:
 
     def _forbids(self, start: int, end: int, now: float, kind: int = formats.VMCORE) -> bool:
         """Whether a limit keeps ``[start, end)`` out of a file; says so the first time."""
-        limits, extents = self._limits, self._vmcore.extents
         reason = ""
-        if kind == formats.EKCD_KEY:
-            if end > self.account.key.limit:
-                reason = f"the key is longer than {self.account.key.limit} bytes"
+        if kind == formats.EKCD_KEY and end > self.account.key.limit:
+            reason = f"the key is longer than {self.account.key.limit} bytes"
         elif kind == formats.VMCORE:
-            if end > limits.dump_size:
-                reason = f"the dump is larger than {limits.dump_size} bytes"
-            elif start - max(extents.end, self._pieces_end) > limits.jump:
-                reason = f"an offset leaps by more than {limits.jump} bytes"
-            elif len(extents) >= limits.ranges and not extents.overlaps(start - 1, end + 1):
-                reason = f"what came is in more than {limits.ranges} ranges"
+            extents = self._vmcore.extents
+            reason = self._limits.forbids(start, end, extents, self._pieces_end)
         if reason:
             self._tell_limit(start, end - start, reason, now)
         return bool(reason)
@@ -516,7 +486,7 @@ class Session:
             self.sink.note_finished(list(here.missing(0, here.end)), here.end)
         except StoreError as error:
             raise WriteError("vmcore", 0, error) from None
-        self.account.finish(self._unseen)
+        self.account.finish(self._order.unseen)
         self._close(INCOMPLETE, "", now)
         self._go_on_to(Phase.LINGERING, now)
 

@@ -171,8 +171,9 @@ def _alone(carrier: Packet, part: Packet, surplus: int) -> Packet:
     single = carrier / part
     udp, ip = cast(tuple[UDP, IP | IPv6], udp_and_ip(single))
     for layer, size in ((udp, "len"), (ip, "len" if isinstance(ip, IP) else "plen")):
-        value = layer.getfieldval(size)
-        layer.setfieldval(size, value - surplus if value and value > surplus else None)
+        left = (layer.getfieldval(size) or 0) - surplus
+        here = len(layer) - (40 if size == "plen" else 0)  # IPv6 does not count its own header
+        layer.setfieldval(size, left if left >= here else None)
     udp.chksum = None
     if isinstance(ip, IP):
         ip.chksum = None

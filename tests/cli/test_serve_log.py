@@ -22,10 +22,10 @@ from scapy_netdump.cli.serve_log import ServeLog
 from scapy_netdump.cli.serve_words import StatusLines, line_of, status_line
 from scapy_netdump.core.receiving import events
 from scapy_netdump.core.receiving.events import (
-    Discarded,
     Ended,
     Event,
     HeaderReceived,
+    Heralded,
     Listening,
     OffLimits,
     Progress,
@@ -76,7 +76,7 @@ SAMPLES: list[Event] = [
     Progress(1.0, 1, "192.0.2.2", 20024, 5 << 20, 10 << 20, 0, 2.0),
     OffLimits(1.0, 1, "192.0.2.2", 20024, 1 << 50, 1000, "the dump is too large"),
     WriteFailed(1.0, 1, "192.0.2.2", 20024, "vmcore", 4096, "No space left on device"),
-    Discarded(1.0, 1, "192.0.2.2", 20024, "/c/info.192.0.2.2.0"),
+    Heralded(1.0, "192.0.2.2", 20024, "192.0.2.1", "lab", 3),
     ended(),
     Stopped(1.0),
 ]
@@ -245,7 +245,7 @@ def test_a_line_a_dump_follows_the_log_on_a_terminal() -> None:
     assert rest == ""
     status.clear()
     status.take(ended())
-    status.take(Discarded(3.0, 2, "192.0.2.2", 20024, "info"))
+    status.take(ended(dump=2))
     status.show()
     assert screen(terminal.getvalue()) == [*log, ""]
 

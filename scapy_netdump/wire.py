@@ -102,6 +102,9 @@ def runs(data: memoryview, sizes: Sequence[int]) -> tuple[list[Run], int]:
     while index < len(sizes):
         size = sizes[index]
         alike = 1
+        first = len(sizes) - (sizes[-1] != size)
+        if not index and sizes.count(size) == first:  # as nearly all bursts come
+            alike = min(_MOST, first)
         while alike < _MOST and index + alike < len(sizes) and sizes[index + alike] == size:
             alike += 1
         index += alike

@@ -18,10 +18,9 @@ from .listening import share
 from .udp import (
     MAX_DATAGRAM,
     MOST,
-    ManyReceiver,
+    ReceiveBuffer,
     Splitter,
     ask_for_buffer,
-    can_receive,
     join_received,
 )
 
@@ -87,10 +86,8 @@ class DataSocket:
     One `receive` takes what has come, but no more than lets the other dumps have their turn.
     """
 
-    #: The most datagrams that one `receive` takes, and a buffer that is large enough to take
-    #: them in one call.
+    #: The most datagrams that one `receive` takes.
     MOST = MOST
-    ROOM = MOST * MAX_DATAGRAM
 
     def __init__(self, local: End, client: End, *, buffer: int, coalescing: bool) -> None:
         """At a port that may be a `SharedPort`'s. OSError if there can be no such socket."""
@@ -98,7 +95,6 @@ class DataSocket:
         self._most = self.MOST
         self._alone = 0
         self._expected = 0  # the size of the many that come at a time; 0: not so many do
-        self._many: ManyReceiver | None = None
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -119,15 +115,16 @@ class DataSocket:
         """Its descriptor, to poll."""
         return self._socket.fileno()
 
-    def receive(self, buffer: memoryview) -> list[int]:
-        """Datagrams that have come, end to end into ``buffer``, as far as it has room for any
-        more: their sizes."""
+    def receive(self, into: ReceiveBuffer) -> list[int]:
+        """Datagrams that have come, end to end, as far as there is room for any more: their
+        sizes."""
+        buffer = into.view
         if self._early:
             data = self._early.pop(0)
             buffer[: len(data)] = data
             return [len(data)]
         if self._expected:
-            return self._at_once(buffer)
+            return self._at_once(into)
         sizes: list[int] = []
         end = calls = 0
         receive = self._socket.recvmsg_into
@@ -147,7 +144,7 @@ class DataSocket:
         # Each look for one more costs a call: it is spared where it is in vain.
         self._alone = self._alone + 1 if calls == 1 else 0
         self._most = 1 if self._alone >= _ALONE and self._alone % _LOOK else self.MOST
-        if _MANY <= calls == len(sizes) and can_receive and len(buffer) >= self.ROOM:
+        if _MANY <= calls == len(sizes) and into.takes_many:
             self._expect(sizes)
         return sizes
 
@@ -164,11 +161,9 @@ class DataSocket:
         """Give back the port."""
         self._socket.close()
 
-    def _at_once(self, buffer: memoryview) -> list[int]:
-        if self._many is None or self._many.buffer is not buffer:
-            self._many = ManyReceiver(self._socket, buffer)
+    def _at_once(self, into: ReceiveBuffer) -> list[int]:
         try:
-            sizes = self._many.receive(self._expected)
+            sizes = into.receive(self._socket.fileno(), self._expected)
         except OSError:
             self._expected = 0
             return []

@@ -7,7 +7,6 @@ with ServerLoop(LiveDumps(directory), on_event=print) as loop:
 
 from __future__ import annotations
 
-import mmap
 import os
 import resource
 import threading
@@ -27,6 +26,7 @@ from ..formats import ACK_PORT, HERALD_PORT
 from ..net.ends import End
 from ..net.listening import Arrival, HeraldSocket, SharedPort, SocketError
 from ..net.server_sockets import DataSocket, has_ipv6, probe
+from ..net.udp import ReceiveBuffer
 from ..wire import ACK_SIZE, Buffer
 from .names import Lookups
 from .outside import OutsideSinks
@@ -226,13 +226,13 @@ class ServerLoop:
         self._polling.turn()
 
     @property
-    def _buffer(self) -> memoryview:
+    def _buffer(self) -> ReceiveBuffer:
         """What to receive into: each thread has its own, as one that the disk holds up still
         writes from it."""
         try:
-            buffer: memoryview = self._own.buffer
+            buffer: ReceiveBuffer = self._own.buffer
         except AttributeError:
-            buffer = self._own.buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+            buffer = self._own.buffer = ReceiveBuffer()
         return buffer
 
     # What there is to do, and when
@@ -275,7 +275,7 @@ class ServerLoop:
 
     def _on_shared(self, listener: _Listener, slot: int, now: float) -> None:
         """Take what came to a port that clients share: the first data of dumps, mostly."""
-        buffer, port = self._buffer, listener.ports[slot]
+        buffer, port = self._buffer.view, listener.ports[slot]
         for _ in range(_AT_ONCE):
             arrival = port.receive(buffer)
             if arrival is None:
@@ -322,8 +322,9 @@ class ServerLoop:
         buffer = self._buffer
         sizes = data_socket.receive(buffer)
         if sizes:
-            self._take_data(session, data_socket, buffer[: sum(sizes)], sizes, now)
-        self._go_on(now)
+            self._take_data(session, data_socket, buffer.view[: sum(sizes)], sizes, now)
+        if self._held_up or self._late:
+            self._go_on(now)
         self._settle(now)
 
     def _take_data(
@@ -337,7 +338,9 @@ class ServerLoop:
         acks = session.receive(data, now, sizes)
         if acks:
             data_socket.send(acks)
-        self._show(data_socket.client, data_socket.local, data_socket.client, data, sizes, acks)
+        if self._tap is not None:
+            client, local = data_socket.client, data_socket.local
+            self._show(client, local, client, data, sizes, acks)
 
     def _go_on(self, now: float) -> None:
         """Do what had to wait for dumps that are no longer held up."""
@@ -403,13 +406,13 @@ class ServerLoop:
         waiting: list[Callable[[], None]] = []
         for slot in self._receiver.slots_of(herald.peer):
             port = herald.listener.ports[slot]
-            while len(waiting) < DataSocket.MOST and (arrival := port.receive(buffer)):
-                data = bytes(buffer[: arrival.end])
+            while len(waiting) < DataSocket.MOST and (arrival := port.receive(buffer.view)):
+                data = bytes(buffer.view[: arrival.end])
                 waiting.append(partial(self._take_shared, port, slot, arrival, data, now))
         for session in self._receiver.sessions_of(herald.peer):
             for data_socket in () if session.busy else self._data.get(session, ()):
                 if sizes := data_socket.receive(buffer):
-                    data = bytes(buffer[: sum(sizes)])
+                    data = bytes(buffer.view[: sum(sizes)])
                     waiting.append(partial(self._take_data, session, data_socket, data, sizes, now))
         for take in waiting:
             take()

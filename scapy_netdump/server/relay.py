@@ -41,7 +41,8 @@ class Relay:
         self._lock = threading.Lock()
         self._holder = 0  # the thread that has the lock, if it is one of these
         self._leader = 0  # the thread that runs the loop
-        self._outside_since = 0.0  # when that one went outside; 0 if it is not
+        self._outside = False  # whether that one is outside, for the so manieth time
+        self._times = 0
         self._over = False
         self._ended = threading.Event()
         self._watching = threading.Event()
@@ -82,7 +83,8 @@ class Relay:
         if self._holder != me:
             return call(*arguments)
         if self._leader == me:
-            self._outside_since = time.monotonic()
+            self._times += 1
+            self._outside = True
         self._holder = 0
         self._lock.release()
         try:
@@ -91,7 +93,7 @@ class Relay:
             self._lock.acquire()
             self._holder = me
             if self._leader == me:
-                self._outside_since = 0.0
+                self._outside = False
 
     def resting(self, call: Callable[..., Result], *arguments: object) -> Result:
         """Call what waits for something to do, without the lock; with it again after that."""
@@ -117,7 +119,7 @@ class Relay:
     def _lead(self) -> None:
         """Run the loop, until another thread does."""
         me = get_ident()
-        self._leader, self._outside_since = me, 0.0
+        self._leader, self._outside = me, False
         try:
             while self._leader == me and not self._over:
                 self._turn()
@@ -137,11 +139,11 @@ class Relay:
         """Look at the thread that runs the loop until there is need to do it in its place."""
         while not self._over:
             self._watching.wait()
+            before = self._times
             time.sleep(_PATIENCE)
-            since = self._outside_since
-            if since and time.monotonic() - since >= _PATIENCE:
+            if self._outside and self._times == before:
                 with self._inside():
-                    if not self._over and self._outside_since == since:
+                    if self._outside and self._times == before and not self._over:
                         self._start_watcher()
                         self._lead()
                         return

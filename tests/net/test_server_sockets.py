@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import mmap
 import select
 import socket
 import sys
@@ -16,7 +15,7 @@ from helpers.receiving import PATIENCE, Client
 from scapy_netdump import wire
 from scapy_netdump.net.listening import SharedPort
 from scapy_netdump.net.server_sockets import DataSocket, Poller
-from scapy_netdump.net.udp import MAX_DATAGRAM, SOL_UDP
+from scapy_netdump.net.udp import MAX_DATAGRAM, SOL_UDP, ReceiveBuffer
 
 needs_joining = pytest.mark.skipif(sys.platform != "linux", reason="UDP_GRO")
 
@@ -29,8 +28,8 @@ def data_socket(coalescing: bool = True, port: int = 0) -> DataSocket:
 
 
 @pytest.fixture
-def buffer() -> memoryview:
-    return memoryview(bytearray(1 << 18))
+def buffer() -> ReceiveBuffer:
+    return ReceiveBuffer(1 << 18)
 
 
 @pytest.fixture
@@ -57,12 +56,12 @@ def test_datagrams_of_a_burst_lie_end_to_end(server, buffer):
             client.socket.sendto(bytes([size % 251]) * size, server.local)
         wait_for(server)
         assert server.receive(buffer) == [10, 0, 3000]
-    assert bytes(buffer[:3010]) == b"\n" * 10 + bytes([3000 % 251]) * 3000
+    assert bytes(buffer.view[:3010]) == b"\n" * 10 + bytes([3000 % 251]) * 3000
     assert server.receive(buffer) == []
 
 
 def test_nothing_is_cut_off_when_the_buffer_fills(server):
-    buffer = memoryview(bytearray(MAX_DATAGRAM + 1000))
+    buffer = ReceiveBuffer(MAX_DATAGRAM + 1000)
     sizes = []
     with Client(CLIENT) as client:
         for _ in range(3):
@@ -80,7 +79,7 @@ def test_only_the_client_is_heard(server, buffer):
         wait_for(server)
         sizes = server.receive(buffer)
     assert len(sizes) == 2
-    assert STRANGER.encode() not in bytes(buffer[: sum(sizes)])
+    assert STRANGER.encode() not in bytes(buffer.view[: sum(sizes)])
 
 
 def test_a_burst_does_not_go_on_for_ever(server, buffer):
@@ -140,9 +139,9 @@ def test_of_what_came_before_the_socket_was_connected_the_clients_is_heard(buffe
         monkeypatch.setattr(socket, "socket", Slow)
         opened = data_socket()
         assert opened.receive(buffer) == [4]
-        assert bytes(buffer[:4]) == b"good"
+        assert bytes(buffer.view[:4]) == b"good"
         assert opened.receive(buffer) == [4]
-        assert bytes(buffer[:4]) == b"data"
+        assert bytes(buffer.view[:4]) == b"data"
         assert opened.receive(buffer) == []
         opened.close()
 
@@ -153,10 +152,10 @@ def test_a_shared_port_says_who_sent_to_which_address(shared, buffer):
         stranger.socket.sendto(b"three", (SERVER, shared.port))
         for sender, data in ((CLIENT, b"one"), (STRANGER, b"three")):
             wait_for(shared)
-            arrival = shared.receive(buffer)
+            arrival = shared.receive(buffer.view)
             assert arrival == ((sender, 20024), SERVER, len(data), [len(data)])
-            assert bytes(buffer[: arrival.end]) == data
-        assert shared.receive(buffer) is None
+            assert bytes(buffer.view[: arrival.end]) == data
+        assert shared.receive(buffer.view) is None
         shared.send(wire.ack(1) + wire.ack(2), SERVER, (CLIENT, 20024))
         assert [client.hear(), client.hear()] == [wire.ack(1), wire.ack(2)]
         assert client.heard_from == (SERVER, shared.port)
@@ -170,10 +169,10 @@ def test_a_dump_goes_on_at_its_port_on_a_socket_of_its_own(shared, buffer):
         wait_for(opened)
         sizes = []
         while taken := opened.receive(buffer):
-            assert STRANGER.encode() not in bytes(buffer[: sum(taken)])
+            assert STRANGER.encode() not in bytes(buffer.view[: sum(taken)])
             sizes += taken
         assert len(sizes) == 20
-        assert [shared.receive(buffer).sender[0] for _ in range(20)] == [STRANGER] * 20
+        assert [shared.receive(buffer.view).sender[0] for _ in range(20)] == [STRANGER] * 20
     opened.close()
 
 
@@ -181,7 +180,7 @@ def test_a_dump_goes_on_at_its_port_on_a_socket_of_its_own(shared, buffer):
 @pytest.mark.parametrize("together", [1, 12])
 def test_datagrams_that_the_system_joined_have_their_own_sizes(shared, together):
     """udp(7): UDP_SEGMENT at the sender, UDP_GRO here; on the way they stay one."""
-    buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    buffer = ReceiveBuffer()
     opened = data_socket()
     with Client(CLIENT) as client:
         for _ in range(20):  # by now many are expected at a time, which are alone
@@ -195,14 +194,14 @@ def test_datagrams_that_the_system_joined_have_their_own_sizes(shared, together)
         wait_for(opened)
         assert opened.receive(buffer) == [1000, 1000, 1000, 1000, 300] * together
         wait_for(shared)
-        assert shared.receive(buffer).sizes == [1000, 1000]
+        assert shared.receive(buffer.view).sizes == [1000, 1000]
     opened.close()
 
 
 @pytest.mark.parametrize("sizes", [[700] * 20, [700] * 19 + [9], [700, 9, 60_000, 0, 700] * 4])
 def test_what_is_taken_in_one_call_lies_end_to_end_whatever_its_size(sizes):
     """After a turn that brought many of one size, the next are taken in one call."""
-    buffer = memoryview(mmap.mmap(-1, DataSocket.ROOM))
+    buffer = ReceiveBuffer()
     opened = data_socket(coalescing=False)
     with Client(CLIENT) as client:
         for turn in ([700] * 20, sizes, sizes, [5]):
@@ -214,7 +213,7 @@ def test_what_is_taken_in_one_call_lies_end_to_end_whatever_its_size(sizes):
                 wait_for(opened)
                 sizes_now = opened.receive(buffer)
                 taken += sizes_now
-                came += bytes(buffer[: sum(sizes_now)])
+                came += bytes(buffer.view[: sum(sizes_now)])
             assert taken == turn
             assert came == b"".join(sent)
     opened.close()
@@ -242,7 +241,7 @@ def test_a_poller_sleeps_when_nothing_comes():
         for _ in range(200):  # by now it looks out for what comes next
             client.socket.sendto(b"x", opened.local)
             assert poller.wait(PATIENCE)
-            opened.receive(memoryview(bytearray(MAX_DATAGRAM)))
+            opened.receive(ReceiveBuffer(MAX_DATAGRAM))
     began, used = time.monotonic(), time.process_time()
     while time.monotonic() - began < 0.5:
         assert poller.wait(0.02) == []

@@ -20,7 +20,7 @@ from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
 from ..store.kept_dumps import account_of, holes_are_known
 from ..store.mapfile import MapfileError, parse_mapfile
-from ..store.naming import PART, FileName, Published, neighbours, told_apart
+from ..store.naming import PART, FileName, Published, is_bounds, neighbours, told_apart
 from .captures import Captures, Progress
 from .cipher import Cipher
 from .content import Content, FileContent, Held
@@ -53,7 +53,7 @@ def open_dump(
     progress: Progress | None = None,
 ) -> Dump:
     """Open the dump in the file at ``path``: a vmcore, also one that is still a ``.part``, with
-    what stands beside it in a dump directory, or a capture.
+    what stands beside it in a dump directory, any of those files, or a capture.
 
     ``number`` chooses between several dumps in a capture, from 1 on. ``private_key`` is the RSA
     key of an encrypted dump, in PEM form, for whose ``passphrase`` is asked when it is needed.
@@ -66,6 +66,8 @@ def open_dump(
     if path.is_dir():
         raise UsageError(f"{path}: a directory; name a vmcore in it")
     unlock = unlocked_with(private_key, passphrase)
+    if is_bounds(path.name):
+        raise NoDumpError(f"{path}: tells the number of the next dump, and holds none")
     files = neighbours(path)
     if not (files.kdh or files.key or files.info) and is_capture(path):
         return _captured(path, number, unlock, progress)
@@ -134,7 +136,7 @@ def open_content(content: Content, name: str = "the dump") -> Dump:
     capture, which is opened by its path."""
     if _begins_a_capture(content.read(0, _HEAD)):
         raise UsageError(f"{name}: these bytes are a capture, which is given by its path")
-    account = account_of(size=content.size, missing=content.missing, end=content.size)
+    account = account_of(size=content.size, missing=content.missing)
     account.examine(lambda start, stop: content.read(start, stop - start))
     return Dump(name, account, content)
 
@@ -155,11 +157,10 @@ def _told_apart(files: Published) -> str:
     return told_apart(names, names[0].dump) if names else ""
 
 
-def _mapped(mapfile: Path | None) -> tuple[list[Range], int]:
-    """What a mapfile says is missing, and how long the vmcore is to be; nothing if there is
-    none."""
+def _mapped(mapfile: Path | None) -> tuple[list[Range], int | None]:
+    """What a mapfile says is missing, and where it ends; nothing if there is none."""
     if mapfile is None:
-        return [], 0
+        return [], None
     try:
         return parse_mapfile(read_small(mapfile, _MAX_MAPFILE).decode(errors="replace"))
     except MapfileError as error:

@@ -224,7 +224,7 @@ class DumpFiles:
         missing = account.missing
         if missing:
             map_ = vmcore + MAP
-            self.directory.save(map_, mapfile_text(missing, account.bytes_expected).encode())
+            self.directory.save(map_, mapfile_text(missing, account.file_size).encode())
         self.directory.rename(self.part, vmcore)
         return vmcore, map_
 

@@ -91,23 +91,24 @@ class KeptFiles:
 def account_of(
     *,
     size: int,
-    missing: Sequence[Range],
-    end: int,
+    missing: Sequence[Range] = (),
+    end: int | None = None,
     kdh: bytes = b"",
     key: bytes = b"",
     finished: bool = False,
 ) -> Account:
     """The account of a dump in files: a vmcore of ``size`` bytes of which those in ``missing`` are
-    not here, and which is to have ``end`` bytes, as far as a mapfile tells."""
+    not here. ``end`` is where its mapfile ends, if there is one: what lies behind that in the
+    file nobody says to be here."""
     account = Account()
     account.heralded = True
     account.finished = finished
     account.headers.take(0, kdh)
     account.key.add(0, key)
-    account.vmcore.add(0, size)
+    account.vmcore.add(0, size if end is None else min(size, end))
     for start, stop in missing:
         account.vmcore.remove(start, stop)
-    account.announce(end)
+    account.announce(max(size, end or 0))
     return account
 
 
@@ -168,9 +169,9 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
     links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
     account = account_of(
-        size=min(size, end) if map_ is not None else size,
+        size=size,
         missing=missing,
-        end=end if map_ is not None else size,
+        end=end,
         kdh=kdh,
         key=_read(directory, names.of("key", number), MAX_KEY_SIZE),
         finished=info in links,
@@ -187,10 +188,10 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     return KeptFiles(directory, names, number, vmcore, map_, told, info_values(text), account)
 
 
-def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int]:
-    """What a mapfile says is missing, and how long the vmcore is to be."""
+def _mapped(directory: Directory, map_: str | None) -> tuple[list[Range], int | None]:
+    """What a mapfile says is missing, and where it ends."""
     if map_ is None:
-        return [], 0
+        return [], None
     return parse_mapfile(_read(directory, map_, _MAX_MAPFILE).decode(errors="replace"))
 
 

@@ -17,6 +17,7 @@ from ...errors import StoreError
 from ...kerneldump.header import HEADER_SIZE as KDH_SIZE
 from ...wire import ACK_SIZE, HEADER_SIZE, Buffer, Run, ack, alone, runs
 from ..account import Account
+from ..claims import unseen_before
 from ..extents import pieces
 from ..verdict import Verdict
 from .closing import Closing
@@ -82,7 +83,7 @@ class Session:
         self.successor: Session | None = None
         self._restart: Restart | None = None
         self._highest = self._highest_of_data = -1
-        self._unseen = 0
+        self._unseen: int | None = None
         self._limits = limits
         self._told_limit = False
         account = self.account
@@ -313,7 +314,7 @@ class Session:
             if doubtful and last <= self._highest_of_data:
                 self.account.add_doubt(DOUBT)
             if run.type == formats.FINISHED:
-                self._unseen = max(0, last - self._highest - 1)
+                self._unseen = unseen_before(last - self._highest)
         elif run.type in (formats.VMCORE, formats.EKCD_KEY):
             self._number(last)
         self._highest = max(self._highest, last)

@@ -277,9 +277,14 @@ class Account:
 
     @property
     def file_size(self) -> int:
-        """How long the file is to be that keeps the vmcore, its last hole included: of it a
-        mapfile tells."""
+        """How long the file is to be that keeps the vmcore, its last hole included."""
         return max(self.bytes_expected, self.vmcore.end - self.surplus)
+
+    @property
+    def file_holes(self) -> list[Range]:
+        """The holes of that file, as its mapfile tells them: those in the padding, too, if that
+        is kept."""
+        return list(self.vmcore.missing(0, self.file_size))
 
     @property
     def lacking(self) -> list[str]:
@@ -369,7 +374,8 @@ class Account:
         claims, length = self._claims, self.length
         if length is None or not claims.ends_at(length):
             return False
-        return self.end > length and self.end % (claims.padding + 1) != 0
+        whole = self.end % (claims.padding + 1) == 0 and self.vmcore.covers(length, self.end)
+        return self.end > length and not whole
 
     @property
     def _why_endless(self) -> str:

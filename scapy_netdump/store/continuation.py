@@ -163,7 +163,7 @@ class _Continuation:
         if vmcore_suffix(account) and self._sources.length > account.file_size:
             os.ftruncate(self._old, account.file_size)  # padding to the block
         vmcore = self._sources.name(account)
-        map_, missing = f"{vmcore}.map", account.missing
+        map_, missing = f"{vmcore}.map", account.file_holes
         if missing or kept.map is not None or not kept.account.holes_known:
             directory.replace(map_, mapfile_text(missing, account.file_size).encode())
         if vmcore != kept.vmcore:

@@ -221,7 +221,7 @@ class DumpFiles:
         self.directory.truncate(self.part, account.vmcore.end - account.surplus)
         vmcore = self.names.vmcore(self.number, account.encrypted, suffix)
         map_ = None
-        missing = account.missing
+        missing = account.file_holes
         if missing:
             map_ = vmcore + MAP
             self.directory.save(map_, mapfile_text(missing, account.file_size).encode())

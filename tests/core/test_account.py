@@ -186,9 +186,13 @@ def test_what_follows_an_encrypted_dump_cannot_be_told_from_data_and_is_kept():
     assert (dump.surplus, str(dump.verdict)) == (0, "Dump incomplete: its key is missing")
     dump.key.add(0, key)
     assert (dump.surplus, dump.file_size, dump.complete) == (0, 8192, True)
-    cut = holding(b"x" * 8000, header(5000, **fields))
-    cut.key.add(0, key)
-    assert str(cut.verdict) == "Dump incomplete: its last block is cut short"
+    for came in ([(0, 8000)], [(0, 5500), (6000, 8192)]):
+        cut = account(*came, kdh=header(5000, **fields))
+        cut.key.add(0, key)
+        cut.examine(lambda start, end: b"x" * (end - start))
+        assert str(cut.verdict) == "Dump incomplete: its last block is cut short"
+        assert cut.missing == []
+    assert (cut.file_size, cut.file_holes) == (8192, [(5500, 6000)])
 
 
 def test_a_few_first_bytes_tell_no_compression():

@@ -107,6 +107,9 @@ def check(data: st.DataObject) -> None:
     assert not any(any(sent[start:end]) for start, end in dump.vmcore.present(cut, 1 << 50))
     assert dump.surplus < 65_536
     assert dump.file_size >= cut
+    holes = {at for start, end in dump.file_holes for at in range(start, min(end, len(sent)))}
+    assert not any(dump.vmcore.overlaps(at, at + 1) for at in holes)
+    assert sum(end - start for start, end in dump.vmcore.present(0, cut)) + len(holes) >= cut
     file = bytes(sent[: dump.file_size])
     if not dump.complete:
         return

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .. import formats
 from ..core.observing.batch import Batch, Bytes, Flow, Ints, Mask, gather
-from ..core.observing.messages import heralds
+from ..core.observing.messages import MOST_OF_HERALD, heralds
 from ..wire import HEADER_SIZE
 from .frames import Frames
 from .ip import Datagram, UdpDecoder
@@ -149,12 +149,15 @@ class DatagramFinder:
     ) -> None:
         """Look for the ports that HERALDs to any other port come from: ``payloads`` is where those
         of the frames ``rows`` begin."""
-        length = headers["length"].astype(np.int64) - _UDP_HEADER
-        odd = ~(self._wanted[headers["sport"]] | np.isin(headers["dport"], _USUAL_PORTS))
-        odd &= length >= HEADER_SIZE
-        captured = frames.start[rows] + frames.captured[rows] - payloads
-        found = heralds(buffer, payloads[odd], np.minimum(captured, length)[odd], length[odd])
-        self._wanted[headers["sport"][odd][found]] = True
+        size = headers["length"]
+        fit = (size >= _UDP_HEADER + HEADER_SIZE) & (size <= _UDP_HEADER + MOST_OF_HERALD)
+        odd = np.flatnonzero(fit & ~self._wanted[headers["sport"]])
+        if not len(odd):
+            return
+        sport, length = headers["sport"][odd], size[odd].astype(np.int64) - _UDP_HEADER
+        captured = frames.start[rows[odd]] + frames.captured[rows[odd]] - payloads[odd]
+        found = heralds(buffer, payloads[odd], np.minimum(captured, length), length)
+        self._wanted[sport[found & ~np.isin(headers["dport"][odd], _USUAL_PORTS)]] = True
 
     def _is_wanted(self, datagram: Datagram) -> bool:
         return bool(self._wanted[datagram.sport] or self._wanted[datagram.dport])

@@ -27,6 +27,9 @@ _HALF = 1 << 31
 #: Bytes of a path that are looked at: PATH_MAX of FreeBSD's sys/syslimits.h.
 MAX_PATH = 1024
 
+#: Bytes of a datagram that is a HERALD at most: its path ends in a NUL.
+MOST_OF_HERALD = wire.HEADER_SIZE + MAX_PATH + 1
+
 _NUMPY_CODES = {"B": "u1", "H": ">u2", "I": ">u4", "Q": ">u8"}
 _HEADER = np.dtype(
     [
@@ -213,7 +216,7 @@ def joined(some: Columns, others: Columns) -> Columns:
 def heralds(buffer: Bytes, start: Ints, captured: Ints, length: Ints) -> Mask:
     """Which datagrams have the form of a HERALD, whatever their ports: ``length``
     bytes of each were sent, and the ``captured`` ones begin at ``start``."""
-    whole = (captured >= wire.HEADER_SIZE) & (length <= wire.HEADER_SIZE + MAX_PATH + 1)
+    whole = (captured >= wire.HEADER_SIZE) & (length <= MOST_OF_HERALD)
     header = gather(buffer, start[whole], _RAW_HEADER).view(_HEADER)
     found = np.zeros(len(start), np.bool_)
     found[whole] = (

@@ -149,6 +149,17 @@ def test_nothing_is_cut_that_nobody_looked_at():
     assert (dump.surplus, dump.file_size) == (0, 8192)
 
 
+def test_zeros_are_kept_where_the_stream_does_not_tell_that_it_ends():
+    length = len(STREAM)
+    data = STREAM + bytes(8192 - length)
+    dump = account((0, length - 2), (length, 8192), kdh=gzip_header(length))
+    dump.examine(lambda start, end: data[start:end])
+    assert (dump.surplus, dump.file_size, dump.bytes_expected) == (0, 8192, length)
+    dump.vmcore.add(0, length)
+    dump.examine(lambda start, end: data[start:end])
+    assert (dump.surplus, dump.file_size, dump.complete) == (8192 - length, length, True)
+
+
 @pytest.mark.parametrize("missing", [(1000, 2000), (len(STREAM) + 1, len(STREAM) + 50)])
 def test_data_in_the_padding_is_found_wherever_a_hole_is(missing):
     """Of a range that is not here whole, each byte that is counts."""

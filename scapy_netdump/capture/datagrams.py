@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from .. import formats
 from ..core.observing.batch import Batch, Bytes, Flow, Ints, Mask, gather
+from ..core.observing.messages import MOST_OF_HERALD, heralds
+from ..wire import HEADER_SIZE
 from .frames import Frames
 from .ip import Datagram, UdpDecoder
 from .link import ETHERNET, network_layer
@@ -35,13 +37,14 @@ _HEADERS = np.dtype(
 #: The same for IPv6 (RFC 8200), as far as it tells whether to look closer.
 _IPV6_HEADERS = np.dtype(
     {
-        "names": ["ethertype", "next", "sport", "dport"],
-        "formats": [">u2", "u1", ">u2", ">u2"],
-        "offsets": [12, 20, 54, 56],
-        "itemsize": 58,
+        "names": ["ethertype", "next", "sport", "dport", "length"],
+        "formats": [">u2", "u1", ">u2", ">u2", ">u2"],
+        "offsets": [12, 20, 54, 56, 58],
+        "itemsize": 60,
     }
 )
 _RAW_HEADERS = f"V{_HEADERS.itemsize}"
+_USUAL_PORTS = (formats.HERALD_PORT, formats.ACK_PORT)
 _Headers: TypeAlias = npt.NDArray[Any]
 _IP_AT = 14
 _UDP_AT = 34
@@ -65,7 +68,8 @@ class _Rows(NamedTuple):
 class DatagramFinder:
     """Finds the datagrams on netdump's ports, and on those of clients with ports of their own.
 
-    A datagram to the HERALD port makes its sender's port one to look for.
+    A datagram to the HERALD port, or one that has the form of a HERALD, makes its sender's port
+    one to look for.
     """
 
     def __init__(self, port: int | None = None, careful: bool = False) -> None:
@@ -85,10 +89,15 @@ class DatagramFinder:
         else:
             usual, headers, odd = _sort_out(buffer, frames)
             self._learn(headers["sport"], headers["dport"])
+            payloads = frames.start[usual] + _HEADERS.itemsize
+            self._learn_odd(buffer, frames, usual, headers, payloads)
             odd = self._without_other_ipv6(buffer, frames, odd)
         others = self._decode(buffer, frames, odd)
         ports = np.array([(found.sport, found.dport) for _, found in others], np.int64)
         self._learn(*ports.reshape(-1, 2).T)
+        for row, datagram in others:
+            if datagram.dport not in _USUAL_PORTS and _is_herald(buffer, frames, row, datagram):
+                self._wanted[datagram.sport] = True
         others = [(row, datagram) for row, datagram in others if self._is_wanted(datagram)]
         flows: list[Flow] = []
         rows = self._usual_rows(frames, usual, headers, flows)
@@ -110,6 +119,8 @@ class DatagramFinder:
         headers = headers.view(_IPV6_HEADERS)
         other = (headers["ethertype"] == _IPV6) & (headers["next"] == _UDP)
         self._learn(headers["sport"][other], headers["dport"][other])
+        payloads = frames.start[rows] + _IPV6_HEADERS.itemsize + 2  # the checksum
+        self._learn_odd(buffer, frames, rows[other], headers[other], payloads[other])
         other &= ~(self._wanted[headers["sport"]] | self._wanted[headers["dport"]])
         return np.sort(np.concatenate((odd[~whole], rows[~other])))
 
@@ -132,6 +143,21 @@ class DatagramFinder:
     def _learn(self, sport: Ints, dport: Ints) -> None:
         """Look for the ports that HERALDs come from."""
         self._wanted[sport[dport == formats.HERALD_PORT]] = True
+
+    def _learn_odd(
+        self, buffer: Bytes, frames: Frames, rows: Ints, headers: _Headers, payloads: Ints
+    ) -> None:
+        """Look for the ports that HERALDs to any other port come from: ``payloads`` is where those
+        of the frames ``rows`` begin."""
+        size = headers["length"]
+        fit = (size >= _UDP_HEADER + HEADER_SIZE) & (size <= _UDP_HEADER + MOST_OF_HERALD)
+        odd = np.flatnonzero(fit & ~self._wanted[headers["sport"]])
+        if not len(odd):
+            return
+        sport, length = headers["sport"][odd], size[odd].astype(np.int64) - _UDP_HEADER
+        captured = frames.start[rows[odd]] + frames.captured[rows[odd]] - payloads[odd]
+        found = heralds(buffer, payloads[odd], np.minimum(captured, length), length)
+        self._wanted[sport[found & ~np.isin(headers["dport"][odd], _USUAL_PORTS)]] = True
 
     def _is_wanted(self, datagram: Datagram) -> bool:
         return bool(self._wanted[datagram.sport] or self._wanted[datagram.dport])
@@ -158,6 +184,14 @@ class DatagramFinder:
             rows.append((row, start, datagram.captured, datagram.length, number))
         flows[:] = numbers
         return _Rows(*np.array(rows, np.int64).reshape(-1, len(_Rows._fields)).T)
+
+
+def _is_herald(buffer: Bytes, frames: Frames, row: int, datagram: Datagram) -> bool:
+    data, start = buffer, int(frames.start[row]) + datagram.start
+    if datagram.data is not None:
+        data, start = np.frombuffer(datagram.data, np.uint8), datagram.start
+    columns = (np.array([number]) for number in (start, datagram.captured, datagram.length))
+    return bool(heralds(data, *columns)[0])
 
 
 def _sort_out(buffer: Bytes, frames: Frames) -> tuple[Ints, _Headers, Ints]:

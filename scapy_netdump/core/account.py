@@ -10,17 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ..formats import COMPRESSIONS
-from ..kerneldump.header import (
-    HEADER_SIZE,
-    MAGIC_SIZE,
-    MAX_BLOCK,
-    DumpHeader,
-    compression_number,
-)
+from ..kerneldump.header import HEADER_SIZE, MAX_BLOCK, DumpHeader
 from ..kerneldump.key import DumpKey, DumpKeyError
-from ..kerneldump.length import OwnLength, Read, own_length
+from ..kerneldump.length import OwnLength, Read
 from ..text import counted
+from .claims import Claims, counting_header
+from .examination import data_behind, own_claims
 from .extents import Extents, Marks, Range, total
 from .small_files import MAX_KEY_SIZE, Headers, MemoryFile
 from .verdict import MISSING, PASSING, ZEROS, Kind, Verdict
@@ -44,15 +39,15 @@ class Account:
     ``conflicts`` and ``key_conflicts`` are the bytes of the vmcore and of the key that came with
     different values, ``stray`` those that were set aside because they lie far behind its end.
     ``unseen`` is how many messages did not come that were numbered between the last one that did
-    and FINISHED. ``holes_known`` is false for a file of which nobody noted the holes. ``doubt``
-    says why some of its bytes may be another dump's.
+    and FINISHED, None if its number does not tell. ``holes_known`` is false for a file of which
+    nobody noted the holes. ``doubt`` says why some of its bytes may be another dump's.
     """
 
     __slots__ = (
         "_announced",
+        "_behind",
         "_doubt",
         "_packed_as",
-        "_padded_with_data",
         "conflicts",
         "finished",
         "headers",
@@ -71,7 +66,7 @@ class Account:
         self.heralded = False
         self.finished = False
         self.holes_known = True
-        self.unseen = 0
+        self.unseen: int | None = 0
         self.path = b""
         self.vmcore = Extents()
         self.headers = Headers()
@@ -83,7 +78,7 @@ class Account:
         self._announced = 0
         self._doubt = ""
         self._packed_as: int | None = None
-        self._padded_with_data = False
+        self._behind: bool | None = None
 
     def herald(self, path: bytes) -> None:
         """The client announced itself, with the path that it wants, if any."""
@@ -94,11 +89,12 @@ class Account:
         """The client sent bytes of the vmcore up to ``end``, be they here or not."""
         self._announced = max(self._announced, end)
 
-    def finish(self, unseen: int = 0) -> None:
+    def finish(self, unseen: int | None = 0) -> None:
         """The client sent its FINISHED; ``unseen`` is how many messages its number tells of that
-        were sent between the last one that was seen and it: with any, the highest byte that was
-        seen need not be the last."""
-        self.unseen = min(self.unseen, unseen) if self.finished else unseen
+        were sent between the last one that was seen and it (``unseen_before`` in claims.py): with
+        any, or where it does not tell, the highest byte that was seen need not be the last."""
+        told = [number for number in (unseen, self.unseen) if number is not None]
+        self.unseen = min(told, default=None) if self.finished else unseen
         self.finished = True
 
     def recall(self, told: Verdict) -> None:
@@ -111,7 +107,7 @@ class Account:
         if unseen is not None:
             self.finished, self.unseen = True, int(unseen[1])
         elif self.finished and not told.complete:
-            self.unseen = 1
+            self.unseen = None
         if told.kind is Kind.CONTRADICTED:
             passing = (*PASSING, *self.lacking)
             reasons = (
@@ -156,26 +152,16 @@ class Account:
 
     def examine(self, read: Read) -> None:
         """Look into the dump for what it says of its own length: to be called when no more comes.
+        Before that nothing of it is surplus. An encrypted one tells nothing.
 
         ``read`` gives the bytes ``[start, end)`` as they are stored, or None; it is asked only
-        for bytes that are here. A compressed stream is followed to its end, which takes as long
-        as unpacking it, only where no header tells its length.
+        for bytes that are here.
         """
-
-        def known(start: int, end: int) -> bytes | None:
-            return read(start, end) if self.vmcore.covers(start, end) else None
-
-        self.own = self._packed_as = None
-        self._padded_with_data = False
-        if self.encrypted:
-            return
-        magic = known(0, min(MAGIC_SIZE, self.vmcore.end))
-        self._packed_as = compression_number(magic) if magic else None
-        if self.sound_header is None or not self._packed_as:
-            self.own = own_length(known, self.vmcore.end)
-        length = self.length
-        if length is not None and length < self.vmcore.end <= length + self._padding:
-            self._padded_with_data = any(known(length, self.vmcore.end) or b"")
+        self.own = self._packed_as = self._behind = None
+        if not self.encrypted:
+            header = self.sound_header if len(self.headers.sound) == 1 else None
+            self.own, self._packed_as = own_claims(read, self.vmcore, header)
+            self._behind = data_behind(read, self.vmcore, self._claims)
 
     # What is claimed
 
@@ -252,31 +238,20 @@ class Account:
 
     @property
     def length(self) -> int | None:
-        """How long the dump is, without padding; None if that is not known.
-
-        Of two claims the one counts that ends where the bytes end; if neither does, that of the
-        dump itself. FINISHED stands in for a length where there is no other claim.
-        """
-        claims = self._claims()
-        for claim in claims:
-            if self._ends_at(claim):
-                return claim
-        if claims:
-            return claims[0]
-        ended = self.own is None and self.finished and not (self.unseen or self.encrypted)
-        return self.end if ended and self.end > 0 else None
+        """How long the dump is, without padding; None if that is not known."""
+        return self._claims.length
 
     @property
     def bytes_expected(self) -> int:
         """How many bytes the vmcore ought to have, as far as that is known: its length, or up to
         the highest byte that came where that is no padding."""
-        length = self.length
+        claims, length = self._claims, self.length
         if length is None:
-            return self._most
+            return claims.most
         if self.end <= length:
-            return length
-        padded = self.end <= length + self._padding and not any(self._contradictions())
-        return length if padded else self._most
+            return max(length, claims.least)
+        padded = claims.ends_at(length) and not any(self._contradictions())
+        return length if padded else claims.most
 
     @property
     def bytes_received(self) -> int:
@@ -290,10 +265,26 @@ class Account:
 
     @property
     def surplus(self) -> int:
-        """How many bytes at the end of the vmcore are padding, and may be cut off: fewer than a
-        block, and of a compressed dump only, since there alone the header tells less than what
-        is sent."""
-        return max(0, self.vmcore.end - self.bytes_expected)
+        """How many bytes at the end of the vmcore are padding, and may be cut off: zeros that were
+        looked at, fewer than a block, behind where the dump itself says that it ends. What cannot
+        be told from data is kept: the padding of an encrypted dump, and of one with holes."""
+        claims, length = self._claims, self.length
+        if self._behind is not False or length is None or not claims.borne_out:
+            return 0
+        if not claims.ends_at(length) or any(self._contradictions()):
+            return 0
+        return max(0, self.vmcore.end - length)
+
+    @property
+    def file_size(self) -> int:
+        """How long the file is to be that keeps the vmcore, its last hole included."""
+        return max(self.bytes_expected, self.vmcore.end - self.surplus)
+
+    @property
+    def file_holes(self) -> list[Range]:
+        """The holes of that file, as its mapfile tells them: those in the padding, too, if that
+        is kept."""
+        return list(self.vmcore.missing(0, self.file_size))
 
     @property
     def lacking(self) -> list[str]:
@@ -331,7 +322,7 @@ class Account:
         the dump's length is known, all that is missing between them is at least STRAY_GAP, and
         what lies behind is little: else it is the length that is doubted.
         """
-        length = min(self._claims(), default=None)
+        length = min(self._claims.lengths, default=None)
         if length is None:
             return []
         stray = list(self.vmcore.present(length, self.vmcore.end))
@@ -347,57 +338,28 @@ class Account:
 
     @property
     def _counting_header(self) -> bytes | None:
-        """Of several whole headers a sound one, if there is one; of several sound ones that which
-        fits what came."""
-        sound = self.headers.sound
-        if len(sound) > 1:
-            lengths = [DumpHeader.unpack(data).dumplength for data in sound]
-            own = self.own.length if self.own is not None else None
-            for data, length in zip(sound, lengths, strict=True):
-                if length == own or (own is None and self._fits(length, DumpHeader.unpack(data))):
-                    return data
-        return next(iter(sound or self.headers.whole), None)
-
-    def _claims(self) -> list[int]:
-        """The lengths that are claimed: by the dump itself, by a sound header."""
-        header = self.sound_header
-        own = self.own.length if self.own is not None else None
-        told = header.dumplength if header is not None else None
-        return [claim for claim in (own, told) if claim is not None]
+        return counting_header(self.headers, self.end, self.own, self._packed_as)
 
     @property
-    def _most(self) -> int:
-        return max([self.end, *self._claims()])
-
-    @property
-    def _padding(self) -> int:
-        """How many bytes may follow the end of the dump."""
-        header = self.sound_header
-        if header is not None:
-            return header.padding
-        stream = self.own is not None and self.own.kind.endswith("stream")
-        return MAX_BLOCK - 1 if stream else 0
-
-    def _ends_at(self, length: int) -> bool:
-        return length <= self.end <= length + self._padding
-
-    def _fits(self, length: int, header: DumpHeader) -> bool:
-        packed = self._packed_as in (None, header.compression)
-        return packed and length <= self.end <= length + header.padding
+    def _claims(self) -> Claims:
+        finished = self.finished and self.unseen == 0 and not self.encrypted
+        return Claims(self.end, self.sound_header, self.own, self._packed_as, finished)
 
     def _lacking(self) -> Iterator[str]:
         missing = self.missing
-        if not self.vmcore.total and self.length != 0:
+        if not self.vmcore.total:
             yield "no data received"
         elif missing:
             ranges = counted(len(missing), "range")
             yield f"{total(missing)} of {self.bytes_expected} {MISSING} {ranges}"
         if self.header is None and self.header_problem:
             yield self.header_problem
-        if self.own is not None and self.own.length is None:
+        if self.own is not None and self.own.length is None and self.own.least is None:
             yield f"its {self.own.kind} does not end"
         if self.encrypted and not self._key_is_whole():
             yield "its key is missing" if not self.key.extents.total else "its key is cut short"
+        if self.encrypted and self._last_block_is_cut():
+            yield "its last block is cut short"
 
     def _key_is_whole(self) -> bool:
         try:
@@ -406,8 +368,19 @@ class Account:
             return False
         return True
 
+    def _last_block_is_cut(self) -> bool:
+        """Whether a part is missing of the block that the end of an encrypted dump is in. The
+        padding of such a one is encrypted, too, and nothing else tells it from data."""
+        claims, length = self._claims, self.length
+        if length is None or not claims.ends_at(length):
+            return False
+        whole = self.end % (claims.padding + 1) == 0 and self.vmcore.covers(length, self.end)
+        return self.end > length and not whole
+
     @property
     def _why_endless(self) -> str:
+        if self.finished and self.unseen is None:
+            return "FINISHED has no number that tells its end, and no sound dump header came"
         if self.finished and self.unseen:
             return f"{counted(self.unseen, 'message')} before FINISHED and no dump header came"
         return "no sound dump header came"
@@ -426,21 +399,10 @@ class Account:
         sound = len(self.headers.sound)
         if sound > 1:
             yield f"{sound} dump headers that differ"
-        header, own = self.sound_header, self.own
-        if header is not None and own is not None and own.length not in (None, header.dumplength):
-            told = counted(header.dumplength, "byte")
-            yield f"its header tells {told}, its {own.kind} {own.length}"
-        known = header is not None and header.compression in COMPRESSIONS
-        if header is not None and known and self._packed_as not in (None, header.compression):
-            told, found = header.compression_name, COMPRESSIONS[self._packed_as or 0]
-            yield f"its header tells compression {told}, its first bytes {found}"
+        yield from self._claims.disagreements()
         length = self.length
-        if length is not None and self.end > length + self._padding:
-            yield f"{self.end - length} bytes came beyond its length of {length}"
-        if self._padded_with_data and length is not None and self.end <= length + self._padding:
+        if self._behind and length is not None and self._claims.ends_at(length):
             yield f"{self.end - length} bytes behind its length of {length} are no padding"
-        if header is not None and header.compression not in COMPRESSIONS:
-            yield f"its header tells compression {header.compression_name}"
         if self.stray.total:
             first = next(iter(self.stray))[0]
             yield f"{counted(self.stray.total, 'stray byte')} set aside, the first at {first}"

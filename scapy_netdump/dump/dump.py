@@ -138,6 +138,8 @@ class Dump:
         mine, told = self.account.verdict, self._told
         if told is None:
             return mine
+        if told.kind is mine.kind and told.reason.endswith(mine.reason):
+            return told  # with what led to it
         receiving = self.files.vmcore is not None and not self.account.holes_known
         first, second = (told, mine) if receiving else (mine, told)
         return max(first, second, key=lambda verdict: _BADNESS.index(verdict.kind))
@@ -254,9 +256,8 @@ class Dump:
 
             content = unpacked_head(content, self.name, self.extent, HEAD)
         own = own_length(lambda start, end: _known(content, start, end), content.size)
-        if own is not None and own.length is not None and own.length > content.size:
-            return Part(content, own.length)
-        return content
+        least = max(own.length or 0, own.least or 0) if own is not None else 0
+        return Part(content, least) if least > content.size else content
 
     @cached_property
     def contents(self) -> Contents:

@@ -19,7 +19,7 @@ from ..kerneldump.key import DumpKey
 from ..store.abandoned import true_status
 from ..store.kept_dumps import account_of, holes_are_known, map_of
 from ..store.mapfile import MAX_MAPFILE, MapfileError, Mapped
-from ..store.naming import PART, FileName, Published, neighbours, told_apart
+from ..store.naming import PART, FileName, Published, is_bounds, neighbours, told_apart
 from .captures import Captures, Progress
 from .cipher import Cipher
 from .content import Content, FileContent, Held
@@ -51,7 +51,7 @@ def open_dump(
     progress: Progress | None = None,
 ) -> Dump:
     """Open the dump in the file at ``path``: a vmcore, also one that is still a ``.part``, with
-    what stands beside it in a dump directory, or a capture.
+    what stands beside it in a dump directory, any of those files, or a capture.
 
     ``number`` chooses between several dumps in a capture, from 1 on. ``private_key`` is the RSA
     key of an encrypted dump, in PEM form, for whose ``passphrase`` is asked when it is needed.
@@ -69,6 +69,8 @@ def open_dump(
     if directory:
         raise UsageError(f"{path}: a directory; name a vmcore in it")
     unlock = unlocked_with(private_key, passphrase)
+    if is_bounds(path.name):
+        raise NoDumpError(f"{path}: tells the number of the next dump, and holds none")
     files = neighbours(path)
     if not (files.kdh or files.key or files.info) and is_capture(path):
         return _captured(path, number, unlock, progress)

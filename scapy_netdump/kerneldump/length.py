@@ -3,13 +3,15 @@
 
 A minidump: its header, message buffer, dump_avail, page bitmap and page tables, each rounded up
 to a page, and one page for each bit that is set in the bitmap (_kvm_pt_init in lib/libkvm).
-An ELF core: the end of its last segment. A textdump: its tar members. Compressed data: where the
-stream ends. All of it is a claim too, but one that the bytes of the dump have to bear out.
+An ELF core: the end of its last segment. Compressed data: where the stream ends. A textdump tells
+only how long it is at least. All of it is a claim too, but one that the bytes of the dump have to
+bear out.
 """
 
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -40,37 +42,73 @@ _FREE_BLOCKS, _LEAST_BLOCK = 1 << 12, 256
 _MOST_MEMBERS = 1 << 12
 
 _GZIP_WBITS = 31  # zlib.h, inflateInit2: a gzip header and trailer
+_LEAST_GZIP = 18  # RFC 1952, section 2.3: its header and trailer
+
+_SKIPPABLE = b"\x50\x2a\x4d\x18"  # RFC 8878, section 3.1.2: of the first byte four bits are free
 
 
 @dataclass(frozen=True, slots=True)
 class OwnLength:
     """What a dump says of its length, in bytes: ``length`` is None where its end is not among
     the bytes that are there. ``kind`` is what says so: minidump, ELF core, textdump, gzip stream
-    or zstd stream."""
+    or zstd stream. Of what has no mark at its end, ``least`` is how long it is at any rate."""
 
     kind: str
     length: int | None
+    least: int | None = None
 
 
 def own_length(read: Read, end: int) -> OwnLength | None:
     """What the dump tells of which the bytes below ``end`` came; None if it tells nothing, or the
     bytes that would tell are not known."""
-    magic = read(0, min(end, BLOCK)) or read(0, min(end, MINIDUMP_HEAD)) or b""
+    magic = _beginning(read, min(end, BLOCK))
     if magic.startswith(GZIP_MAGIC):
-        return _stream("gzip stream", _gzip_end(read, end))
+        return _stream("gzip stream", _gzip_ends(read, end))
     if magic.startswith(ZSTD_MAGIC):
-        return _stream("zstd stream", _zstd_end(read, end))
+        return _stream("zstd stream", _zstd_ends(read, end))
     if is_textdump(magic):
-        return _stream("textdump", _tar_end(read, end))
+        return OwnLength("textdump", None, _tar_least(read, end))
     return _minidump_length(read, magic, end) or _elf_length(read, end)
+
+
+def gzip_stream_of(read: Read, length: int, extent: int) -> OwnLength | None:
+    """The length of a gzip stream that is to have ``length`` bytes and to hold ``extent``, if the
+    trailer is there that says so (RFC 1952, section 2.3.1); without it the stream has to be
+    unpacked for its end."""
+    size = read(length - 4, length) if length >= _LEAST_GZIP else None
+    fits = size == (extent & 0xFFFFFFFF).to_bytes(4, "little")
+    return OwnLength("gzip stream", length) if fits else None
+
+
+def _beginning(read: Read, end: int) -> bytes:
+    """What is known of the first ``end`` bytes, up to the first one that is not."""
+    data = read(0, end)
+    if data is None:
+        known = bisect_left(range(end), True, key=lambda last: read(0, last + 1) is None)
+        data = read(0, known)
+    return data or b""
+
+
+def _from(read: Read, start: int, end: int) -> bytes:
+    """Some of the bytes from ``start`` on; nothing at the end. _UnknownError if the first one is
+    not known."""
+    end = min(end, start + _PIECE)
+    while start < end:
+        data = read(start, end)
+        if data is not None:
+            return data
+        end = start + (end - start) // 2
+        if start == end:
+            raise _UnknownError
+    return b""
 
 
 class _UnknownError(Exception):
     """Bytes that would tell are not known."""
 
 
-def _stream(kind: str, ends: Iterator[int]) -> OwnLength | None:
-    """The last of the places where something may end; none is known if it is cut short."""
+def _stream(kind: str, ends: Iterator[int | None]) -> OwnLength | None:
+    """The last of the places where something ends; None among them says that it does not."""
     length = None
     try:
         for number, length in enumerate(ends):  # noqa: B007
@@ -102,9 +140,8 @@ def _minidump_length(read: Read, head: bytes, end: int) -> OwnLength | None:
 
 
 def _elf_length(read: Read, end: int) -> OwnLength | None:
-    head = read(0, min(end, _ELF_HEAD))
     try:
-        core = ElfCore.parse(head) if head is not None else None
+        core = ElfCore.parse(_beginning(read, min(end, _ELF_HEAD)))
     except ElfError:
         return None
     if core is None or not core.segments:
@@ -112,27 +149,29 @@ def _elf_length(read: Read, end: int) -> OwnLength | None:
     return OwnLength("ELF core", max(segment.offset + segment.size for segment in core.segments))
 
 
-def _tar_end(read: Read, end: int) -> Iterator[int]:
-    """Where each member of a textdump ends. The kernel writes no trailer, so that what follows
-    the last one is the end of the file."""
+def _tar_least(read: Read, end: int) -> int:
+    """Where the last member of a textdump ends whose header is here. Another one may follow: the
+    kernel writes no trailer (textdump_dumpsys in sys/ddb/db_textdump.c)."""
     position = 0
     for _ in range(_MOST_MEMBERS):
-        header = _known(read, position, position + BLOCK) if position + BLOCK <= end else b""
-        size = member_size(header)
+        if position < end < position + BLOCK:
+            return position + BLOCK
+        size = member_size(read(position, position + BLOCK) or b"") if position < end else None
         if size is None:
-            return
+            break
         position += BLOCK + -(-size // BLOCK) * BLOCK
-        yield position
+    return position
 
 
-def _gzip_end(read: Read, end: int) -> Iterator[int]:
-    """Where each gzip member ends (RFC 1952, section 2.2)."""
+def _gzip_ends(read: Read, end: int) -> Iterator[int | None]:
+    """Where each gzip member ends (RFC 1952, section 2.2); None for one that does not."""
     position = 0
     while _known(read, position, min(position + 2, end)) == GZIP_MAGIC:
         unpacker = zlib.decompressobj(_GZIP_WBITS)
         while not unpacker.eof:
-            piece = _known(read, position, min(position + _PIECE, end))
+            piece = _from(read, position, end)
             if not piece or not _fed(unpacker, piece):
+                yield None
                 return
             position += len(piece)
         position -= len(unpacker.unused_data)
@@ -150,31 +189,45 @@ def _fed(unpacker: zlib._Decompress, piece: bytes) -> bool:
     return True
 
 
-def _zstd_end(read: Read, end: int) -> Iterator[int]:
-    """Where each Zstandard frame ends: its blocks tell their sizes (RFC 8878, section 3.1.1)."""
+def _zstd_ends(read: Read, end: int) -> Iterator[int | None]:
+    """Where each Zstandard frame ends (RFC 8878, section 3.1); None for one that does not."""
     position = 0
-    while _known(read, position, min(position + 4, end)) == ZSTD_MAGIC:
-        descriptor = _known(read, position + 4, min(position + 5, end))
-        if not descriptor:
+    while True:
+        magic = _known(read, position, min(position + 4, end))
+        if magic == ZSTD_MAGIC:
+            position = _zstd_frame(read, position, end)
+        elif magic[1:] == _SKIPPABLE[1:] and magic[0] & 0xF0 == _SKIPPABLE[0]:
+            size = _known(read, position + 4, min(position + 8, end))
+            position += 8 + int.from_bytes(size, "little")
+        else:
             return
-        single, checksum = descriptor[0] >> 5 & 1, descriptor[0] >> 2 & 1
-        content_size = (single, 2, 4, 8)[descriptor[0] >> 6]
-        dictionary = (0, 1, 2, 4)[descriptor[0] & 3]
-        position += 5 + (1 - single) + dictionary + content_size
-        first, blocks, last = position, 0, 0
-        while not last:
-            blocks += 1
-            if blocks > _FREE_BLOCKS and position - first < blocks * _LEAST_BLOCK:
-                raise _UnknownError
-            if position + 3 > end:
-                return
-            header = int.from_bytes(_known(read, position, position + 3), "little")
-            last, kind, size = header & 1, header >> 1 & 3, header >> 3
-            position += 3 + (1 if kind == 1 else size)  # a run-length block holds one byte
-        position += 4 * checksum
         if position > end:
+            yield None
             return
         yield position
+
+
+def _zstd_frame(read: Read, position: int, end: int) -> int:
+    """Where a frame ends, or something beyond ``end`` if that is not here: its blocks tell their
+    sizes (RFC 8878, section 3.1.1)."""
+    descriptor = _known(read, position + 4, min(position + 5, end))
+    if not descriptor:
+        return end + 1
+    single, checksum = descriptor[0] >> 5 & 1, descriptor[0] >> 2 & 1
+    content_size = (single, 2, 4, 8)[descriptor[0] >> 6]
+    dictionary = (0, 1, 2, 4)[descriptor[0] & 3]
+    position += 5 + (1 - single) + dictionary + content_size
+    first, blocks, last = position, 0, 0
+    while not last:
+        blocks += 1
+        if blocks > _FREE_BLOCKS and position - first < blocks * _LEAST_BLOCK:
+            raise _UnknownError
+        if position + 3 > end:
+            return end + 1
+        header = int.from_bytes(_known(read, position, position + 3), "little")
+        last, kind, size = header & 1, header >> 1 & 3, header >> 3
+        position += 3 + (1 if kind == 1 else size)  # a run-length block holds one byte
+    return position + 4 * checksum
 
 
 def _known(read: Read, start: int, end: int) -> bytes:

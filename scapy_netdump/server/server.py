@@ -117,7 +117,8 @@ class Server:
             raise UsageError("on_event cannot wait for a dump: the server would wait for itself")
         address = None if client is None else _usual_form(client)
         with self._changed:
-            self._changed.wait_for(lambda: self._over or self._oldest(address), timeout)
+            limit = None if timeout is None else min(timeout, threading.TIMEOUT_MAX / 2)
+            self._changed.wait_for(lambda: self._over or self._oldest(address), limit)
             ended = self._oldest(address)
             if ended is not None:
                 self._ended.remove(ended)

@@ -160,12 +160,12 @@ class _Continuation:
         """Bring all that tells of the vmcore up to date; the order is that of the docstring
         above."""
         kept, directory = self._kept, self._kept.directory
-        if vmcore_suffix(account) and self._sources.length > account.bytes_expected:
-            os.ftruncate(self._old, account.bytes_expected)  # padding to the block
+        if vmcore_suffix(account) and self._sources.length > account.file_size:
+            os.ftruncate(self._old, account.file_size)  # padding to the block
         vmcore = self._sources.name(account)
-        map_, missing = f"{vmcore}.map", account.missing
+        map_, missing = f"{vmcore}.map", account.file_holes
         if missing or kept.map is not None or not kept.account.holes_known:
-            directory.replace(map_, mapfile_text(missing, account.bytes_expected).encode())
+            directory.replace(map_, mapfile_text(missing, account.file_size).encode())
         if vmcore != kept.vmcore:
             directory.rename(kept.vmcore, vmcore)
         if kept.map not in (None, map_):

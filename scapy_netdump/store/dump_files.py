@@ -291,9 +291,9 @@ class DumpFiles:
         suffix = vmcore_suffix(account)
         self.directory.truncate(self.part, account.vmcore.end - account.surplus)
         vmcore = self.names.vmcore(self.number, account.encrypted, suffix)
-        map_, problem, missing = None, "", account.missing
+        map_, problem, missing = None, "", account.file_holes
         if missing:
-            text = mapfile_text(missing, account.bytes_expected).encode()
+            text = mapfile_text(missing, account.file_size).encode()
             map_, problem = self._save_map(vmcore + MAP, text)
         self.directory.rename(self.part, vmcore)
         return vmcore, map_, problem

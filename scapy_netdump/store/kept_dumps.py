@@ -99,7 +99,8 @@ def account_of(
     *, size: int, mapped: Mapped | None, kdh: bytes = b"", key: bytes = b"", finished: bool = False
 ) -> Account:
     """The account of a dump in files: a vmcore of ``size`` bytes, and what a mapfile tells of it:
-    what is missing, and how long it is to be; None if nothing does.
+    what is missing, and how long it is to be; None if nothing does. What lies behind the end of
+    a mapfile nobody says to be here.
 
     Whether FINISHED came counts only for what a header tells the length of: which messages
     before it did not come is not known.
@@ -108,11 +109,11 @@ def account_of(
     account.heralded = True
     account.headers.take(0, kdh)
     account.key.add(0, key)
-    account.vmcore.add(0, size)
+    account.vmcore.add(0, size if mapped is None else min(size, mapped.end))
     if mapped is not None:
         for start, stop in mapped.missing:
             account.vmcore.remove(start, stop)
-        account.announce(mapped.end)
+        account.announce(max(size, mapped.end))
         finished |= mapped.finished and account.sound_header is not None
     account.finished = finished
     return account
@@ -187,7 +188,7 @@ def _load(directory: Directory, name: KeptName) -> KeptFiles:
     kdh = _read(directory, names.of("kdh", number), HEADER_SIZE)
     links = (directory.target(link) for link, _ in names.links(info, None, None, ""))
     account = account_of(
-        size=min(size, mapped.end) if mapped is not None else size,
+        size=size,
         mapped=mapped,
         kdh=kdh,
         key=_read(directory, names.of("key", number), MAX_KEY_SIZE),

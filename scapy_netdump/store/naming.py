@@ -122,7 +122,7 @@ class Published:
 
 def neighbours(path: Path) -> Published:
     """A vmcore, be it still a ``.part``, and the files of the same dump beside it, as far as they
-    are there. Links are followed.
+    are there. Links are followed. Any other file of a dump stands for that dump.
 
     A copy that was made of an encrypted or compressed vmcore beside it has only the info file:
     the header and the key tell nothing of it.
@@ -130,6 +130,8 @@ def neighbours(path: Path) -> Published:
     real = path.resolve()
     map_ = _existing(real.with_name(real.name + MAP))
     name = FileName.parse(real.name)
+    if name is not None and not name.is_vmcore and real.exists():
+        return stored_dumps(real.parent)[name.dump]
     if name is None or not name.is_vmcore:
         return Published(vmcore=path, map=map_)
     beside = [FileName("info", *name.dump)]
@@ -196,6 +198,11 @@ def told_apart(names: Iterable[FileName], dump: DumpId) -> str:
         str(name) for name in names if name.dump == dump and name.role in ("other", "kdh_other")
     )
     return f"what came differently is in {', '.join(others)}" if others else ""
+
+
+def is_bounds(name: str) -> bool:
+    """Whether a file of this name tells the number of the next dump, of a host or of all."""
+    return name.partition(".")[0] == "bounds"
 
 
 def _distance(name: FileName) -> tuple[bool, bool, bool, FileName]:

@@ -188,3 +188,23 @@ def test_both_paths_agree_on_damaged_frames(seed: int, count: int) -> None:
 def test_noise_never_raises_and_both_paths_agree(frames: list[tuple[int, bytes]]) -> None:
     packets = [Packet(link, data, len(data)) for link, data in frames]
     assert found_in(packets, True) == found_in(packets, False)
+
+
+@CAREFUL
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("wrapping", [*WRAPPINGS, fragments])
+def test_a_herald_is_found_by_its_form(wrapping, six: bool, careful: bool) -> None:
+    """Neither the server nor the client uses a usual port; nothing else of these ports is found."""
+    addresses = {"client": "2001:db8::2", "server": "2001:db8::1"} if six else {}
+    traffic = Dump(vmcore=Random(0).randbytes(5000), path=b"lab\0", client_port=5555, **addresses)
+    packets, expected = [], []
+    for number, one in enumerate(traffic.traffic()):
+        ports = {20023: 4000}
+        datagram = one._replace(
+            sport=ports.get(one.sport, one.sport), dport=ports.get(one.dport, one.dport)
+        )
+        packets += wrapping(datagram, number) if wrapping is fragments else wrapping(datagram)
+        expected.append(seen(datagram, len(packets) - 1.0))
+    assert found_in(packets, careful) == expected
+    without = [packet for at, packet in enumerate(packets) if at > expected[0].time]
+    assert found_in(without, careful) == []

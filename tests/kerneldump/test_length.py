@@ -13,7 +13,7 @@ from helpers.dumps import HEADERS, Minidump, elf_core, ustar
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scapy_netdump.kerneldump.length import OwnLength, own_length
+from scapy_netdump.kerneldump.length import OwnLength, gzip_stream_of, own_length
 
 PAGES = [0, 1, 5, 300, 4000]
 
@@ -50,10 +50,64 @@ def test_an_elf_core_ends_with_its_last_segment():
     assert told(data[:-5000]) == OwnLength("ELF core", len(data))
 
 
-def test_a_textdump_ends_with_its_last_member():
-    assert told(TEXT) == OwnLength("textdump", len(TEXT))
-    assert told(TEXT[:-600]) == OwnLength("textdump", len(TEXT) - 512)
-    assert told(TEXT[:2000]) == OwnLength("textdump", 1024 + 512 + 1536)
+def test_a_textdump_is_at_least_as_long_as_its_members():
+    """Nothing in it tells which is the last one: no trailer, and behind a trailer may be more."""
+    assert told(TEXT) == OwnLength("textdump", None, len(TEXT))
+    assert told(TEXT[:-600]) == OwnLength("textdump", None, len(TEXT) - 512)
+    assert told(TEXT[:2000]) == OwnLength("textdump", None, 1024 + 512 + 1536)
+    assert told(TEXT[:1100]) == OwnLength("textdump", None, 1024 + 512)
+    assert told(TEXT + bytes(1024)) == OwnLength("textdump", None, len(TEXT))
+
+
+def holed(data: bytes, start: int, end: int) -> OwnLength | None:
+    """What a dump tells of which the bytes from ``start`` to ``end`` did not come."""
+
+    def read(first: int, last: int) -> bytes | None:
+        return None if first < end and start < last else data[first:last]
+
+    return own_length(read, len(data))
+
+
+def test_a_hole_costs_only_what_is_told_in_it():
+    core = elf_core("<", 64, 62, [(0, b"a" * 90_000)])
+    assert holed(core, 20_000, 21_000) == OwnLength("ELF core", len(core))
+    assert holed(core, 10, 11) is None
+    assert holed(TEXT, 1000, 1010) == OwnLength("textdump", None, len(TEXT))
+    assert holed(TEXT, 1024, 1025) == OwnLength("textdump", None, 1024)
+    for kind, data in packed().items():
+        padded = data + bytes(5000)
+        assert holed(padded, len(data) + 100, len(data) + 200) == OwnLength(kind, len(data))
+        assert holed(padded, 2, 3) is None
+    stream = packed()["gzip stream"]
+    assert holed(stream, len(stream) - 1, len(stream)) is None
+
+
+@pytest.mark.parametrize("name", ["gzip stream", "zstd stream"])
+def test_a_second_stream_that_is_cut_does_not_end(name):
+    data = packed()[name]
+    assert told(data + data[:-1]) == OwnLength(name, None)
+
+
+def test_skippable_frames_are_a_part_of_a_zstd_stream():
+    """As tools write them behind a stream that can be sought in: RFC 8878, section 3.1.2."""
+    data = packed()["zstd stream"]
+    table = b"\x5e\x2a\x4d\x18" + (9).to_bytes(4, "little") + b"x" * 9
+    assert told(data + table + bytes(7)) == OwnLength("zstd stream", len(data) + len(table))
+    for cut in (1, 9, 10, 13):
+        assert told(data + table[:-cut]) == OwnLength("zstd stream", None)
+
+
+@pytest.mark.parametrize("off", [-30, -1, 0, 1, 3])
+def test_the_trailer_of_a_gzip_stream_is_where_its_header_says_or_not(off):
+    data = packed()["gzip stream"] + bytes(100)
+    length = len(data) - 100
+
+    def read(start: int, end: int) -> bytes:
+        return data[start:end]
+
+    told = gzip_stream_of(read, length + off, len(PACKED) + (1 << 32))
+    assert told == (None if off else OwnLength("gzip stream", length))
+    assert gzip_stream_of(read, 17, 0) is None
 
 
 def packed() -> dict[str, bytes]:

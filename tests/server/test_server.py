@@ -435,3 +435,11 @@ def test_finished_is_acked_again_after_wait_returned(tmp_path: Path) -> None:
         client.dump(b"data", header(4))
         server.wait(timeout=PATIENCE)
         assert client.say(FINISHED)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e10])
+def test_a_wait_may_be_as_long_as_anyone_likes(tmp_path: Path, timeout: float) -> None:
+    with Server(tmp_path, address="127.0.0.1", port=0) as server:
+        threading.Timer(0.2, server.stop).start()
+        with pytest.raises(NetdumpError, match="the server has stopped"):
+            server.wait(timeout=timeout)

@@ -203,7 +203,7 @@ def test_what_was_noted_is_said(
     for _ in range(2):
         with open_dump(tmp_path / part) as dump:
             assert dump.missing == [(100, 200), (4096, 5000)]
-            assert str(dump.verdict).startswith("Dump incomplete: 1004 of 5000 bytes missing")
+            assert "1004 of 5000 bytes missing" in str(dump.verdict)
         if _ == 0:
             assert marked(directory) == [f"{tmp_path}/info.{HOST}.0: {status}"]
     assert (tmp_path / f"{part}.map").exists()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -257,13 +259,16 @@ def test_the_name_tells_cipher_and_compression(
 def test_a_compressed_dump_is_cut_to_its_length_and_any_other_is_not(
     directory: Directory,
 ) -> None:
-    data = b"x" * 4096
-    for compression, size in ((0, 4096), (1, 4000), (2, 4000)):
-        account = account_of(data, header(4000, compression=compression))
+    stream = gzip.compress(random.Random(1).randbytes(3900))
+    data, length = stream.ljust(4096, b"\0"), len(stream)
+    encrypted = {"compression": 1, "dumpkeysize": 4096}
+    for fields, size in (({"compression": 1}, length), ({}, 4096), (encrypted, 4096)):
+        account = account_of(data, header(length, dumpextent=3900, **fields))
+        account.examine(lambda start, end: data[start:end])
         published = publish(reserve(directory, HOST, ADDRESS), account, data)
         assert published.vmcore is not None
         assert published.vmcore.stat().st_size == size
-        assert account.complete == bool(compression)
+        assert account.complete == (size == length)
     assert str(account_of(data, header(4000)).verdict) == (
         "Dump contradicted: 96 bytes came beyond its length of 4000"
     )

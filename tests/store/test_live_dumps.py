@@ -172,7 +172,7 @@ def test_a_key_in_several_messages_makes_the_vmcore_an_encrypted_one(
     store(dump, account, KDH, header(4000, dumpkeysize=4096, compression=2))
     published = dump.finish(account, account.verdict)
     assert published.vmcore == crash / f"vmcore_encrypted.{CLIENT}.0.zst"
-    assert published.vmcore.stat().st_size == 4000
+    assert published.vmcore.stat().st_size == 4096  # padding of such a one is not known as that
     assert published.key is not None
     assert published.key.read_bytes() == b"k" * 4344
 

@@ -24,6 +24,12 @@ MAX_OFFSET = 1 << 44
 SEQNOS = (1 << 32) - 1
 _HALF = 1 << 31
 
+#: Bytes of a path that are looked at: PATH_MAX of FreeBSD's sys/syslimits.h.
+MAX_PATH = 1024
+
+#: Bytes of a datagram that is a HERALD at most: its path ends in a NUL.
+MOST_OF_HERALD = wire.HEADER_SIZE + MAX_PATH + 1
+
 _NUMPY_CODES = {"B": "u1", "H": ">u2", "I": ">u4", "Q": ">u8"}
 _HEADER = np.dtype(
     [
@@ -205,6 +211,20 @@ def joined(some: Columns, others: Columns) -> Columns:
     names = [column.name for column in fields(some)]
     pairs = ((getattr(some, name), getattr(others, name)) for name in names)
     return type(some)(*(np.concatenate(pair) for pair in pairs))
+
+
+def heralds(buffer: Bytes, start: Ints, captured: Ints, length: Ints) -> Mask:
+    """Which datagrams have the form of a HERALD, whatever their ports: ``length``
+    bytes of each were sent, and the ``captured`` ones begin at ``start``."""
+    whole = (captured >= wire.HEADER_SIZE) & (length <= MOST_OF_HERALD)
+    header = gather(buffer, start[whole], _RAW_HEADER).view(_HEADER)
+    found = np.zeros(len(start), np.bool_)
+    found[whole] = (
+        (header["type"] == formats.HERALD)
+        & (header["offset"] == 0)
+        & (header["len"] == length[whole] - wire.HEADER_SIZE)
+    )
+    return found
 
 
 def payload(buffer: Bytes, messages: Messages, row: int) -> bytes:

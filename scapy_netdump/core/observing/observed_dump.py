@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import formats
 from ..account import Account
+from ..claims import unseen_before
 from ..extents import Range, pieces
 from ..identity import LONG_SILENCE, REBOOT_TIME, Words
 from .acks import AckHistory
@@ -53,6 +54,7 @@ class ObservedDump:
         self.possibly: ObservedDump | None = None
         self._resent_if_one = 0
         self._markers_resent = 0
+        self._numbered = False  # whether anything but FINISHED came, which `furthest` is of
         self._finished_as: int | None = None
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
@@ -112,6 +114,7 @@ class ObservedDump:
         self.words = self.words or herald.words
         self.answers = self.answers or list(herald.answers)
         self.account.herald(herald.path)
+        self._numbered = True
         self.seen(herald.time, herald.time)
 
     def data(self, kind: int, turn: int, buffer: Bytes, messages: Messages) -> None:
@@ -159,8 +162,8 @@ class ObservedDump:
 
     def _came_to(self, seqno: int) -> None:
         """It has a message of this number."""
-        if ahead(seqno, self.furthest) > 0:
-            self.furthest = seqno
+        if not self._numbered or ahead(seqno, self.furthest) > 0:
+            self.furthest, self._numbered = seqno, True
             self._count_unseen()
 
     def _was_finished(self, seqno: int | None) -> None:
@@ -172,7 +175,8 @@ class ObservedDump:
     def _count_unseen(self) -> None:
         """The messages between the last one that was seen, of all its parts, and FINISHED."""
         if self._finished_as is not None:
-            self.account.unseen = max(0, ahead(self._finished_as, self.furthest) - 1)
+            before = ahead(self._finished_as, self.furthest) if self._numbered else 0
+            self.account.unseen = unseen_before(before)
 
     # What is to be known of it before something is taken
 
@@ -242,7 +246,8 @@ class ObservedDump:
         self.seen(other.first_time, other.last_time)
         self._absorb_vmcore(other)
         self.account.absorb(other.account)
-        self._came_to(other.furthest)
+        if other._numbered:
+            self._came_to(other.furthest)
         self._was_finished(other._finished_as)
 
     def _absorb_vmcore(self, other: ObservedDump) -> None:

@@ -17,13 +17,11 @@ from .attribution import MAX_DUMPS, Attribution
 from .batch import Batch, Floats, Flow, Storage
 from .conversation import Conversation, Stretch
 from .disputes import Prefer
-from .messages import Acks, Columns, Messages, decode, joined, payload
+from .messages import MAX_PATH, Acks, Columns, Messages, decode, joined, payload
 from .observed_dump import ObservedDump
-from .selection import Directions, Selection
+from .selection import Directions, Selection, odd_heralds
 from .sightings import join
 from .watcher import Watcher
-
-MAX_PATH = 1024  # PATH_MAX of FreeBSD's sys/syslimits.h
 
 
 class Observer:
@@ -63,7 +61,7 @@ class Observer:
     def observe(self, batch: Batch) -> None:
         """Take one batch."""
         self._turn += 1
-        directions = self._directions.of(batch.flows)
+        directions = self._directions.of(batch.flows, odd_heralds(batch))
         messages, acks, malformed, snapped = decode(batch, self._datagrams, directions)
         self.malformed += malformed
         self.snapped += snapped

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from ...formats import FINISHED, KDH
 from ..account import Account
+from ..claims import unseen_before
 from .restart import DOUBT
 
 
 class Order:
     """``heralded`` is the number of the HERALD; ``unseen`` how many messages the number of FINISHED
-    tells of that came before it and were not seen."""
+    tells of that came before it and were not seen, None if it tells nothing."""
 
     def __init__(self, heralded: int) -> None:
-        self.unseen = 0
+        self.unseen: int | None = None
         self._heralded = heralded
         self._highest = self._highest_of_data = -1
 
@@ -39,5 +40,5 @@ class Order:
         if (first_header or numbered) and seqno <= self._highest_of_data:
             account.add_doubt(DOUBT)
         if kind == FINISHED:
-            self.unseen = max(0, seqno - self._highest - 1)
+            self.unseen = unseen_before(seqno - self._highest)
         self._highest = max(self._highest, seqno)

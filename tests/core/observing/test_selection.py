@@ -6,11 +6,18 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import pytest
+from helpers.receiving import message
+from helpers.traffic import Datagram, batch
 
 from scapy_netdump import formats
 from scapy_netdump.core.observing.batch import Flow
 from scapy_netdump.core.observing.messages import Direction
-from scapy_netdump.core.observing.selection import MAX_CLIENTS, Directions, Selection
+from scapy_netdump.core.observing.selection import (
+    MAX_CLIENTS,
+    Directions,
+    Selection,
+    odd_heralds,
+)
 
 CLIENT, SERVER, OTHER = (ip_address(f"10.99.0.{host}").packed for host in (2, 1, 7))
 P = 41885  # the port that the server took for the dump
@@ -123,3 +130,39 @@ def test_forged_heralds_do_not_make_a_client_forgotten_that_goes_on_sending():
     for begin in range(0, 3 * MAX_CLIENTS, 1000):
         flows = [ODD_DATA, *(forged(begin + number) for number in range(1000))]
         assert directions.of(flows)[0] == Direction.MESSAGES
+
+
+@pytest.mark.parametrize("port", [None, 4000, 5555])
+def test_a_herald_to_any_port_speaks_for_its_client(port):
+    herald = flow(CLIENT, 5555, SERVER, 4000)
+    directions = Directions(Selection(port=port))
+    flows = [herald, ODD_DATA, ODD_ACKS]
+    assert directions.of(flows, [herald]).tolist() == [
+        Direction.MESSAGES, Direction.MESSAGES, Direction.ACKS,
+    ]  # fmt: skip
+    assert directions.of(flows[1:]).tolist() == [Direction.MESSAGES, Direction.ACKS]
+
+
+def test_a_named_herald_port_leaves_other_servers_out():
+    herald, other = flow(CLIENT, 5555, SERVER, 4000), flow(OTHER, 5555, SERVER, 4001)
+    directions = Directions(Selection(port=4000))
+    directions.of([herald, other], [herald, other])
+    assert directions.of([flow(OTHER, 5555, SERVER, P)]).tolist() == [Direction.NEITHER]
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (message(formats.HERALD, 1, 0, b"lab\0"), True),
+        (message(formats.HERALD, 1), True),
+        (message(formats.HERALD, 1, 0, b"lab\0") + b"x", False),
+        (message(formats.HERALD, 1, 9), False),
+        (message(formats.VMCORE, 1, 0, b"lab"), False),
+        (message(formats.HERALD, 1)[:-1], False),
+        (b"\0\0\0\1", False),
+        (message(formats.HERALD, 1, 0, b"x" * 2000), False),
+    ],
+)
+def test_the_form_of_a_herald(payload, found):
+    datagrams = [Datagram(1.0, "10.99.0.7", 5555, "10.99.0.2", 4000, payload)] * 2
+    assert odd_heralds(batch(datagrams)) == [flow(OTHER, 5555, CLIENT, 4000)] * found

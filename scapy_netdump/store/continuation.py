@@ -14,7 +14,6 @@ is not zero is here, and so is what comes; the rest is missing.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.account import Account
-from ..core.extents import Extents, Range, pieces
+from ..core.extents import Extents, Range, pieces, union
 from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
 from ..core.verdict import HOLES_UNKNOWN, Kind, Verdict
@@ -127,7 +126,7 @@ class _Continuation:
                         raise OSError(errno.EIO, "became shorter while it was read")
                     _write(self._old, data, first)
                 came.add(hole_start, hole_end)
-        return _union(kept.vmcore, came), came
+        return union(kept.vmcore, came), came
 
     def _replace(self) -> None:
         for start, end in self._sources.both():
@@ -154,7 +153,7 @@ class _Continuation:
                     _write(self._old, np.where(lacking, new, old).tobytes(), first)
             for first, last in present.missing(start, end):
                 came.add(first, last)
-        return _union(present, came), came
+        return union(present, came), came
 
     def _file(self, account: Account) -> Published:
         """Bring all that tells of the vmcore up to date; the order is that of the docstring
@@ -225,14 +224,6 @@ class _Continuation:
             directory.unlink(link)
         for link, target in links.items():
             directory.point(link, target)
-
-
-def _union(some: Extents, others: Extents) -> Extents:
-    """All bytes of both. From the lowest to the highest, as that takes no time in between."""
-    union = Extents()
-    for start, end in heapq.merge(some, others):
-        union.add(start, end)
-    return union
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -44,8 +44,8 @@ class Account:
     ``conflicts`` and ``key_conflicts`` are the bytes of the vmcore and of the key that came with
     different values, ``stray`` those that were set aside because they lie far behind its end.
     ``unseen`` is how many messages did not come that were numbered between the last one that did
-    and FINISHED. ``holes_known`` is false for a file of which nobody noted the holes. ``doubt``
-    says why some of its bytes may be another dump's.
+    and FINISHED, None if its number does not tell. ``holes_known`` is false for a file of which
+    nobody noted the holes. ``doubt`` says why some of its bytes may be another dump's.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Account:
         self.heralded = False
         self.finished = False
         self.holes_known = True
-        self.unseen = 0
+        self.unseen: int | None = 0
         self.path = b""
         self.vmcore = Extents()
         self.headers = Headers()
@@ -94,11 +94,12 @@ class Account:
         """The client sent bytes of the vmcore up to ``end``, be they here or not."""
         self._announced = max(self._announced, end)
 
-    def finish(self, unseen: int = 0) -> None:
+    def finish(self, unseen: int | None = 0) -> None:
         """The client sent its FINISHED; ``unseen`` is how many messages its number tells of that
-        were sent between the last one that was seen and it: with any, the highest byte that was
-        seen need not be the last."""
-        self.unseen = min(self.unseen, unseen) if self.finished else unseen
+        were sent between the last one that was seen and it (``unseen_before`` in seqnos.py): with
+        any, or where it does not tell, the highest byte that was seen need not be the last."""
+        told = [number for number in (unseen, self.unseen) if number is not None]
+        self.unseen = min(told, default=None) if self.finished else unseen
         self.finished = True
 
     def recall(self, told: Verdict) -> None:
@@ -111,7 +112,7 @@ class Account:
         if unseen is not None:
             self.finished, self.unseen = True, int(unseen[1])
         elif self.finished and not told.complete:
-            self.unseen = 1
+            self.unseen = None
         if told.kind is Kind.CONTRADICTED:
             passing = (*PASSING, *self.lacking)
             reasons = (
@@ -263,7 +264,7 @@ class Account:
                 return claim
         if claims:
             return claims[0]
-        ended = self.own is None and self.finished and not (self.unseen or self.encrypted)
+        ended = self.own is None and self.finished and self.unseen == 0 and not self.encrypted
         return self.end if ended and self.end > 0 else None
 
     @property
@@ -408,6 +409,8 @@ class Account:
 
     @property
     def _why_endless(self) -> str:
+        if self.finished and self.unseen is None:
+            return "FINISHED has no number that tells its end, and no sound dump header came"
         if self.finished and self.unseen:
             return f"{counted(self.unseen, 'message')} before FINISHED and no dump header came"
         return "no sound dump header came"

@@ -21,20 +21,26 @@ def ahead(seqno: Number, of: Number | int) -> Number:
     return ((seqno - of + _HALF) & SEQNOS) - _HALF
 
 
-def unseen_before(finished: Iterable[int], latest: int | None, herald: int | None) -> int | None:
-    """How many messages were sent between the ``latest`` one that was seen and FINISHED; None if
-    no number that a FINISHED came with can be that of this dump's.
+def finished_as(numbers: Iterable[int], latest: int) -> int | None:
+    """Of the numbers that a FINISHED came with the lowest that is behind the ``latest`` one of all
+    other messages; None if none is."""
+    own = [seqno for seqno in numbers if ahead(seqno, latest) > 0]
+    return min(own, key=lambda seqno: ahead(seqno, latest), default=None)
 
-    Of several numbers the lowest that can be counts. ``latest`` None: no other message was seen,
-    so that some were not. netdumpd's test client numbers its ``herald`` and its FINISHED 0
-    (PROTOCOL.md), which tells nothing; where the HERALD was not seen (None), that was not.
+
+def unseen_before(numbers: Iterable[int], latest: int | None) -> int | None:
+    """How many messages were sent between the ``latest`` one that was seen, if any was, and a
+    FINISHED that came with these numbers; None if they do not tell."""
+    own = finished_as(numbers, latest) if latest is not None else None
+    return None if own is None or latest is None else ahead(own, latest) - 1
+
+
+def cannot_be_finished(numbers: Iterable[int], latest: int, herald: int | None) -> bool:
+    """Whether no FINISHED that came with these numbers can be that of a dump, of which there is a
+    ``latest`` message: it is of one before, or forged.
+
+    netdumpd's test client numbers its ``herald`` and its FINISHED 0 (PROTOCOL.md), which tells
+    nothing; it may be one of which the HERALD was not seen (None).
     """
-    numbers = set(finished)
-    if latest is None:
-        return 1
-    beyond = [ahead(seqno, latest) - 1 for seqno in numbers if ahead(seqno, latest) > 0]
-    if beyond:
-        return min(beyond)
-    if 0 in numbers and not herald:
-        return 1 if herald is None else 0
-    return None
+    seqnos = set(numbers)
+    return finished_as(seqnos, latest) is None and (bool(herald) or 0 not in seqnos)

@@ -38,7 +38,7 @@ from .two_sources import TwoSources
 _MOST_RANGES = 1 << 20
 
 
-#: Bytes in common alone are no proof: two panics of one machine have its kernel in common.
+#: Some bytes in common are no proof: two panics of one machine have its kernel in common.
 _NO_HEADER = "continued by bytes in common alone, without the same header in both"
 
 
@@ -52,15 +52,17 @@ class Continued:
     filled: int
 
 
-def continue_dump(sources: TwoSources, prefer: Prefer) -> Continued:
+def continue_dump(sources: TwoSources, prefer: Prefer, *, sure: bool) -> Continued:
     """Have the kept dump hold what the fresh one does. With ``prefer`` LAST bytes of it that
-    differ are replaced. StoreError if a file cannot be written."""
-    return _Continuation(sources, prefer).carry_out()
+    differ are replaced. ``sure``: that both are one dump is beyond doubt. StoreError if a file
+    cannot be written."""
+    return _Continuation(sources, prefer, sure).carry_out()
 
 
 class _Continuation:
-    def __init__(self, sources: TwoSources, prefer: Prefer) -> None:
+    def __init__(self, sources: TwoSources, prefer: Prefer, sure: bool) -> None:
         self._sources = sources
+        self._sure = sure
         self._kept = sources.kept
         self._fresh = sources.fresh
         self._old = sources.old
@@ -70,7 +72,7 @@ class _Continuation:
     def carry_out(self) -> Continued:
         """Do it all."""
         try:
-            if not self._sources.same_header:
+            if not self._sure:
                 self._doubt()
             self._map_growth()
             present, came = self._fill()

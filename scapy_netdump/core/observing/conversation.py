@@ -227,11 +227,12 @@ class Conversation:
 
     def _is_out_of_place(self, dump: ObservedDump, stretch: Stretch) -> bool:
         """Whether a piece of a key came where a client sends none: its key is acked before it sends
-        data."""
+        data. One that comes soon, and is not another, is late."""
         late = self._silence(float(stretch.times[0])) > LONG_SILENCE
         back = ahead(int(stretch.messages.seqno[0]), dump.furthest) <= 0
-        after_data = dump.account.vmcore.total > 0 or self.finished
-        return dump.data_came and (after_data or (late and back))
+        behind = back or dump.account.vmcore.total > 0 or self.finished
+        odd = late or self._differs(dump, formats.EKCD_KEY, stretch)
+        return dump.data_came and behind and odd
 
     def _differs(self, dump: ObservedDump, kind: int, stretch: Stretch) -> bool:
         """Whether a piece of the header or the key is not what is here."""

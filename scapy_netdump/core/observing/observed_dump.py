@@ -11,7 +11,7 @@ from ... import formats
 from ..account import Account
 from ..extents import Extents, Range, pieces
 from ..identity import LONG_SILENCE, REBOOT_TIME, Words
-from ..seqnos import SEQNOS, ahead, unseen_before
+from ..seqnos import SEQNOS, ahead, cannot_be_finished, finished_as, unseen_before
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
@@ -103,8 +103,7 @@ class ObservedDump:
     @property
     def finished_as(self) -> int | None:
         """The number of its FINISHED, where that can be its own; only then it tells anything."""
-        own = [seqno for seqno in self._finished_as if ahead(seqno, self.furthest) > 0]
-        return min(own, key=lambda seqno: ahead(seqno, self.furthest), default=None)
+        return finished_as(self._finished_as, self.furthest)
 
     def was_finished_as(self, seqno: int) -> bool:
         """Whether a FINISHED of this number came."""
@@ -215,12 +214,11 @@ class ObservedDump:
         """No more of it comes: see what the number of FINISHED tells."""
         if not self.account.finished:
             return
+        numbers, latest = self._finished_as, self._latest
+        self.account.unseen = unseen_before(numbers, latest)
         herald = self.words[0] if self.words is not None else None
-        unseen = unseen_before(self._finished_as, self._latest, herald)
-        self.account.unseen = 1 if unseen is None else unseen
-        if unseen is None:
-            seqno = min(self._finished_as)
-            self.account.add_doubt(f"its FINISHED has number {seqno}, but {self._latest} came")
+        if latest is not None and cannot_be_finished(numbers, latest, herald):
+            self.account.add_doubt(f"its FINISHED has number {min(numbers)}, but {latest} came")
 
     # What is to be known of it before something is taken
 

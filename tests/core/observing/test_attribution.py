@@ -99,7 +99,9 @@ def test_a_late_duplicate_of_the_herald_just_before_a_finished_with_a_low_number
     vmcore = Random(5).randbytes(RESEND_WINDOW + (1 << 19))
     dump = Dump(vmcore=vmcore, first_seqno=0, finished_seqno=0, server_port=20023)
     *traffic, finished, ack = dump.traffic()
-    assert_whole(observe([*traffic, traffic[0], finished, ack]), vmcore)
+    observed = observe([*traffic, traffic[0], finished, ack])
+    assert observed.vmcore() == vmcore
+    assert observed.dump.account.verdict.kind is Kind.UNKNOWN
 
 
 @pytest.mark.parametrize("path", [b"lab\0", b"lab", b"lab\0forged\0"])
@@ -525,7 +527,7 @@ def test_what_was_not_seen_before_finished_does_not_depend_on_the_cut(cut, turne
     assert account.complete
 
 
-@pytest.mark.parametrize("cut", range(4, 12))
+@pytest.mark.parametrize("cut", range(1, 12))
 def test_what_no_part_shows_before_finished_is_counted(cut):
     traffic = replace(DUMP, kdh=b"", acked=False).traffic()
     shown = [*traffic[:-4], traffic[-1]]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from scapy_netdump import formats
 from scapy_netdump.core.identity import LONG_SILENCE, REBOOT_TIME
-from scapy_netdump.core.seqnos import ahead, unseen_before
+from scapy_netdump.core.seqnos import ahead, cannot_be_finished, unseen_before
 from scapy_netdump.core.verdict import Kind
 
 INTERVAL = 1e-4
@@ -56,16 +56,15 @@ def is_of(observed: Observed, vmcore: bytes) -> list[bool]:
 @pytest.mark.parametrize("herald", [None, 0, 1])
 @given(latest=st.integers(0, 2**32 - 1), far=st.integers(-(1 << 31) + 1, (1 << 31) - 1))
 def test_what_a_finished_tells_by_its_number(herald, latest, far):
-    finished = (latest + far) % 2**32
-    unseen = unseen_before([finished], latest, herald)
-    if far > 0:
-        assert unseen == far - 1
-    elif finished == 0 and herald != 1:
-        assert unseen == (1 if herald is None else 0)
-    else:
-        assert unseen is None
-    assert unseen_before([finished, (latest + 5) % 2**32], latest, herald) <= 4
-    assert ahead(finished, latest) == far
+    number = (latest + far) % 2**32
+    assert ahead(number, latest) == far
+    assert unseen_before([number], latest) == (far - 1 if far > 0 else None)
+    impossible = far <= 0 and (number != 0 or herald == 1)
+    assert cannot_be_finished([number], latest, herald) is impossible
+    near = (latest + 5) % 2**32
+    assert unseen_before([number, near], latest) == (min(far, 5) if far > 0 else 5) - 1
+    assert not cannot_be_finished([number, near], latest, herald)
+    assert unseen_before([number], None) is None
 
 
 @pytest.mark.parametrize("kept", [1, 10, 30])
@@ -107,10 +106,13 @@ def test_a_finished_long_after_a_dump_is_not_its(number, seconds):
         assert kinds == [Kind.UNKNOWN, Kind.INCOMPLETE]
 
 
-def test_where_herald_and_finished_are_numbered_0_nothing_is_contradicted():
-    odd = replace(DUMP, first_seqno=0, finished_seqno=0, kdh=b"")
-    assert observe(odd.traffic()).dump.account.complete
-    assert observe(odd.traffic()[1:]).dump.account.verdict.kind is Kind.UNKNOWN
+def test_where_herald_and_finished_are_numbered_0_nothing_is_contradicted_nor_known():
+    odd = replace(DUMP, first_seqno=0, finished_seqno=0)
+    for heralded in (odd, replace(odd, heralded=False)):
+        assert observe(heralded.traffic()).dump.account.complete
+        account = observe(replace(heralded, kdh=b"").traffic()).dump.account
+        assert account.verdict.kind is Kind.UNKNOWN
+        assert "FINISHED has no number that tells its end" in account.verdict.reason
 
 
 @pytest.mark.parametrize("gap", [3, 20, 75, 300, 590, 610])

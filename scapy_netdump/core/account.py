@@ -398,7 +398,7 @@ class Account:
         if self.own is not None and self.own.length is None:
             yield f"its {self.own.kind} does not end"
         if self.encrypted and not self._key_is_whole():
-            yield "its key is missing" if not self.key.extents.total else "its key is cut short"
+            yield "its key is cut short" if bytes(self.key) else "its key is missing"
 
     def _key_is_whole(self) -> bool:
         try:

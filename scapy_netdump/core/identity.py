@@ -163,12 +163,12 @@ def _by_order(evidence: Evidence) -> Judgement | None:
     if None not in evidence.announced and evidence.announced[0] != evidence.announced[1]:
         return _another("its HERALD has other words")
     if _leaves_no_doubt(evidence):
-        return Judgement(True, _in_common(evidence), sure=True)
+        return _in_common(evidence, sure=True)
     if evidence.beyond and apart > LONG_SILENCE:
         return _another("it goes on behind the number of a FINISHED")
     agreeing = evidence.agreeing >= MIN_AGREEING and not evidence.differing
     if agreeing and not evidence.one_clock and apart <= REBOOT_TIME:
-        return Judgement(True, _in_common(evidence))
+        return _in_common(evidence)
     if evidence.finished and (evidence.begins_again or evidence.heralded):
         return _another("it began when this one was finished")
     if apart > LONGEST_PAUSE and not (evidence.goes_on and evidence.one_clock):
@@ -190,7 +190,7 @@ def _by_way(evidence: Evidence) -> Judgement | None:
     if evidence.differing:
         return _another(f"{counted(evidence.differing, 'byte')} of it differ")
     if evidence.way is not Way.OTHER and evidence.agreeing >= MIN_AGREEING:
-        return Judgement(True, _in_common(evidence))
+        return _in_common(evidence)
     return None
 
 
@@ -204,8 +204,9 @@ def _leaves_no_doubt(evidence: Evidence) -> bool:
     return evidence.agreeing >= MUCH_AGREEING and evidence.shared >= MOST_OF_BOTH
 
 
-def _in_common(evidence: Evidence) -> str:
-    return f"{evidence.agreeing} bytes in common, and none that differs"
+def _in_common(evidence: Evidence, *, sure: bool = False) -> Judgement:
+    reason = f"{evidence.agreeing} bytes in common, and none that differs"
+    return Judgement(True, reason, sure)
 
 
 def difference(first: DumpHeader, second: DumpHeader) -> str:

@@ -201,7 +201,8 @@ class Filing:
             return None, f"{kept.path}: not continued, no byte of a vmcore came"
         with TwoSources(kept, files.part, dump.account) as sources:
             judgement = compare(sources)
-            if kept.complete and not (judgement.sure and sources.nothing_new):
+            same = judgement.sure or (judgement.one and sources.shared == 1)
+            if kept.complete and not (same and sources.nothing_new):
                 return None, _nothing_to_fill(kept) if kept.account.sound_kdh else ""
             if not judgement.one:
                 return None, f"{kept.path}: not continued, {judgement.reason}"

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def reassemble(
-    *captures: str | os.PathLike[str],
+    *captures: str | bytes | os.PathLike[str],
     client: str | None = None,
     server: str | None = None,
     port: int | None = None,
@@ -37,7 +37,7 @@ def reassemble(
     """
     reader = Captures(Scratches().storage_for, selection(client, server, port))
     for capture in captures:
-        reader.read(os.fspath(capture), progress)
+        reader.read(os.fsdecode(capture), progress)
     dumps = reader.finish()
     for problem in reader.problems:
         _log.warning("%s", problem)

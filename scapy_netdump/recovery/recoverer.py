@@ -133,7 +133,7 @@ class Recoverer:
 
 
 def recover(
-    captures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    captures: str | bytes | os.PathLike[str] | Sequence[str | bytes | os.PathLike[str]],
     directory: str | os.PathLike[str],
     *,
     client: str | None = None,
@@ -154,11 +154,11 @@ def recover(
     none.
     """
     wanted = selection(client, server, port)
-    paths = [captures] if isinstance(captures, str | os.PathLike) else captures
+    paths = [captures] if isinstance(captures, str | bytes | os.PathLike) else captures
     unlock = _unlock(Path(private_key), passphrase) if private_key is not None else None
     with Recoverer(Path(directory), wanted) as recoverer:
         for path in paths:
-            recoverer.read(os.fspath(path), progress)
+            recoverer.read(os.fsdecode(path), progress)
         recovery = recoverer.finish()
     if unlock is not None:
         copies = PlainCopies(unlock, False, False, progress or (lambda *_: None))

@@ -724,6 +724,15 @@ def test_what_is_here_whole_is_not_filed_again(
         assert contents(crash) == before
 
 
+@pytest.mark.parametrize("size", [1500, 60_000])
+def test_the_same_capture_again_adds_nothing(size: int, tmp_path: Path) -> None:
+    """It has no header, and is so short that two dumps may begin like that."""
+    for _ in range(2):
+        recovery = recover(tmp_path / "crash", Dump(vmcore=DATA[:size]).traffic())
+        assert the_only(recovery).files.vmcore == tmp_path / "crash" / f"vmcore.{HOST}.0"
+    assert "has all of this already" in recovery.notes[0]
+
+
 def test_what_differs_from_a_dump_that_is_whole_is_filed_beside_it(tmp_path: Path) -> None:
     """Its header is the same: some bytes of one of them are wrong, and nobody knows which."""
     crash = tmp_path / "crash"

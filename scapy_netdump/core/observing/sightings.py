@@ -13,7 +13,17 @@ from itertools import groupby
 from typing import Any
 
 from ..extents import total, union
-from ..identity import LONGEST_PAUSE, REBOOT_TIME, Evidence, Judgement, Way, Words, judge
+from ..identity import (
+    LONG_SILENCE,
+    LONGEST_PAUSE,
+    MIN_AGREEING,
+    REBOOT_TIME,
+    Evidence,
+    Judgement,
+    Way,
+    Words,
+    judge,
+)
 from ..seqnos import ahead
 from .disputes import Prefer
 from .observed_dump import IN_FLIGHT, ObservedDump, both, tally
@@ -95,11 +105,27 @@ def _group(sightings: Sequence[ObservedDump]) -> list[Group]:
 
 
 def _group_of(sighting: ObservedDump, groups: Sequence[Group]) -> Group | None:
-    """The latest dump that a sighting is of."""
+    """The dump that a sighting is of; of several for which the evidence speaks that for which most
+    of it does, or the latest."""
+    found, best = None, tuple[bool, ...]()
     for group in reversed(groups):
-        if not _in_one_capture(group, [sighting]) and _judged(group, [sighting]).one:
-            return group
-    return None
+        if _in_one_capture(group, [sighting]) or not _one_way(group, [sighting]):
+            continue
+        evidence = _evidence(group, [sighting])
+        judgement = _judged(group, [sighting], evidence)
+        weight = judgement.sure, *_weight(evidence)
+        if judgement.one and weight > best:
+            found, best = group, weight
+        if judgement.sure:
+            break
+    return found
+
+
+def _weight(evidence: Evidence) -> tuple[bool, ...]:
+    """What speaks for one dump rather than another that it may be, too: bytes in common count
+    before time where clocks may differ so much, and behind it where they may not."""
+    apart, agreeing = evidence.apart or 0.0, evidence.agreeing >= MIN_AGREEING
+    return agreeing and apart <= REBOOT_TIME, apart <= LONG_SILENCE, agreeing
 
 
 def _in_one_capture(group: Group, others: Group) -> bool:
@@ -134,12 +160,16 @@ def _put_together(groups: list[Group]) -> list[Group]:
     return result
 
 
-def _judged(group: Group, others: Group) -> Judgement:
-    """Whether an earlier dump and a later one are one."""
-    if group[0].server_port != others[0].server_port:
+def _one_way(group: Group, others: Group) -> bool:
+    return group[0].server_port == others[0].server_port
+
+
+def _judged(group: Group, others: Group, evidence: Evidence | None = None) -> Judgement:
+    """Whether an earlier dump and a later one are one, by what is known of them."""
+    if not _one_way(group, others):
         return Judgement(False, "another port")
-    evidence = _evidence(group, others)
-    if _brings_nothing(group, others[0], evidence) and len(others) == 1:
+    evidence = evidence or _evidence(group, others)
+    if len(others) == 1 and _brings_nothing(group, others[0], evidence):
         return Judgement(True, "it brings nothing that is not here")
     return judge(evidence)
 

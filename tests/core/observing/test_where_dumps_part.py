@@ -233,6 +233,22 @@ def test_two_taps_with_clocks_apart_show_one_dump_if_nearly_all_of_it_is_the_sam
     assert not observed.dump.account.doubt
 
 
+@pytest.mark.parametrize("kdh", [True, False])
+@pytest.mark.parametrize("skew", [15, 20, 50, 90])
+def test_the_tail_of_a_second_tap_goes_to_its_dump_and_not_to_the_latest(skew, kdh):
+    """By the clock of the second tap it comes after the next dump has begun."""
+    first = replace(TAPPED, kdh=TAPPED.kdh if kdh else b"").traffic()
+    other = Random(4).randbytes(4000)
+    second = replace(TAPPED, vmcore=other, kdh=header(4000, dumptime=9)).traffic()
+    second = at(second, first[-1].time + 4)
+    tail = [seen._replace(time=seen.time + skew) for seen in [*first[350:-2], *second[:6]]]
+    observed = in_any_order(first[:-4], first[-4:] + second, tail)
+    ours, others = is_of(observed, LONG), is_of(observed, other)
+    assert [mine != its for mine, its in zip(ours, others, strict=True)] == [True] * len(ours)
+    assert ours.count(True) == 1
+    assert others.count(True) == (1 if skew < REBOOT_TIME else 2)
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_a_part_in_common_at_other_times_is_the_text_of_one_kernel(share):
     first, second = Random(6).randbytes(200_000), bytearray(Random(7).randbytes(200_000))

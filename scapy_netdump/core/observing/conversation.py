@@ -226,8 +226,8 @@ class Conversation:
         return self.finished and differs
 
     def _is_out_of_place(self, dump: ObservedDump, stretch: Stretch) -> bool:
-        """Whether a piece of a key came where a client sends none: its key is acked before it sends
-        data. One that comes soon, and is not another, is late."""
+        """Whether a piece of a key came where this client sends none: it is acked before data is
+        sent, or numbered behind all of it. One that comes soon, and is not another, is late."""
         late = self._silence(float(stretch.times[0])) > LONG_SILENCE
         back = ahead(int(stretch.messages.seqno[0]), dump.furthest) <= 0
         behind = back or dump.account.vmcore.total > 0 or self.finished

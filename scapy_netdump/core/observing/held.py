@@ -78,7 +78,8 @@ class Held:
         self._misplaced += dump.sent_elsewhere(kind, seqno, start)
         from_first = ahead(seqno, dump.first_seqno)
         self._lowest = min(self._lowest, from_first) if self.count else from_first
-        self._begun |= not start or kind == formats.EKCD_KEY
+        key_of_start = kind == formats.EKCD_KEY and ahead(seqno, dump.furthest) <= 0
+        self._begun |= not start or key_of_start
         self.first = seqno if self.first is None else self.first
         self.count += 1
         self.size += end - start

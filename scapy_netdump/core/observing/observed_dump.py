@@ -60,6 +60,7 @@ class ObservedDump:
         self.possibly: ObservedDump | None = None
         self._resent_if_one = 0
         self._markers_resent = 0
+        self._key_first = False  # FreeBSD 12 and 13 send the key last (PROTOCOL.md)
         self._latest: int | None = None  # the highest number that it had, FINISHED not counted
         self._finished_as: set[int] = set()
         self._acks = AckHistory()
@@ -113,9 +114,7 @@ class ObservedDump:
     def begun(self) -> bool:
         """Whether its first message is here, and not only some from the middle."""
         account = self.account
-        return account.heralded or any(
-            extents.covers(0, 1) for extents in (account.vmcore, account.key.extents)
-        )
+        return account.heralded or account.vmcore.covers(0, 1) or self._key_first
 
     def begins_again(self, seqno: int, begun: bool) -> bool:
         """Whether a client that goes on with a number goes back to its first message. ``begun``:
@@ -160,6 +159,7 @@ class ObservedDump:
     def data(self, kind: int, turn: int, buffer: Bytes, messages: Messages) -> None:
         """Take messages of one kind that carry data, from the batch of number ``turn``."""
         self.messages += len(messages)
+        self._key_first |= kind == formats.EKCD_KEY and not self.data_came
         self.data_came = True
         steps, furthest = ahead(messages.seqno, self.furthest), self.furthest
         self._came_to(*((furthest + int(step)) & SEQNOS for step in (steps.min(), steps.max())))

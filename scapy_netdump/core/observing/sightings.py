@@ -125,7 +125,8 @@ def _weight(evidence: Evidence) -> tuple[bool, ...]:
     """What speaks for one dump rather than another that it may be, too: bytes in common count
     before time where clocks may differ so much, and behind it where they may not."""
     apart, agreeing = evidence.apart or 0.0, evidence.agreeing >= MIN_AGREEING
-    return agreeing and apart <= REBOOT_TIME, apart <= LONG_SILENCE, agreeing
+    at_once = apart <= LONG_SILENCE
+    return at_once and evidence.goes_on, agreeing and apart <= REBOOT_TIME, at_once, agreeing
 
 
 def _in_one_capture(group: Group, others: Group) -> bool:
@@ -197,6 +198,7 @@ def _evidence(group: Group, others: Group) -> Evidence:
         heralded=comes_later and later.account.heralded,
         announced=(_words(group), _words(others)),
         begins_again=comes_later and first.begins_again(later.first_seqno, later.begun),
+        goes_on=_goes_on(last, later),
         sent=sum(part.account.vmcore.total for part in group),
         one_clock=one_clock,
         way=Way.SAME,
@@ -223,6 +225,12 @@ def _comes_before(later: ObservedDump, first: ObservedDump, apart: float) -> boo
     between two files of a capture."""
     near = 0 < ahead(first.first_seqno, later.furthest) <= IN_FLIGHT
     return near and not first.begun and apart <= REBOOT_TIME
+
+
+def _goes_on(last: ObservedDump, later: ObservedDump) -> bool:
+    """Whether a sighting begins with the next message of another one."""
+    start = next(iter(later.account.vmcore), (None, None))[0]
+    return ahead(later.first_seqno, last.furthest) == 1 and start == last.account.end
 
 
 def _goes_beyond(group: Group, others: Group) -> bool:

@@ -197,6 +197,26 @@ def test_late_copies_of_a_key_begin_no_dump(pause):
     assert observed.dump.retransmitted == 2
 
 
+@pytest.mark.parametrize("begins", [0, 10])
+@pytest.mark.parametrize("cut", [None, 31, 32, 33, 34])
+@pytest.mark.parametrize("pause", [INTERVAL, 1.0, 5.0])
+def test_a_key_that_is_sent_last(begins, cut, pause):
+    """As FreeBSD 12 and 13 do."""
+    kdh = header(SIZE, dumpkeysize=4096)
+    *sent, _ = replace(DUMP, kdh=kdh).traffic()
+    pieces = [
+        DUMP.message(formats.EKCD_KEY, 33 + n, 1448 * n, KEYS[0][1448 * n : 1448 * (n + 1)])
+        for n in range(3)
+    ]
+    end = at([*pieces, DUMP.message(formats.FINISHED, 36)], sent[-1].time + pause)
+    traffic = [*sent[begins:], *end]
+    place = len(traffic) if cut is None else cut - begins
+    observed = in_any_order(traffic[:place], traffic[place:])
+    assert bytes(observed.dump.account.key) == KEYS[0]
+    assert is_of(observed, VMCORE) == [True]
+    assert observed.dump.account.complete == (begins == 0)
+
+
 @pytest.mark.parametrize("pause", [5.0, 30.0])
 def test_one_message_with_other_bytes_is_not_forgiven_where_no_other_agrees(pause):
     """What else begins again lies where nothing was seen, or was not seen itself."""

@@ -91,7 +91,7 @@ class Account:
 
     def finish(self, unseen: int | None = 0) -> None:
         """The client sent its FINISHED; ``unseen`` is how many messages its number tells of that
-        were sent between the last one that was seen and it (``unseen_before`` in claims.py): with
+        were sent between the last one that was seen and it (``unseen_before`` in seqnos.py): with
         any, or where it does not tell, the highest byte that was seen need not be the last."""
         told = [number for number in (unseen, self.unseen) if number is not None]
         self.unseen = min(told, default=None) if self.finished else unseen
@@ -357,7 +357,7 @@ class Account:
         if self.own is not None and self.own.length is None and self.own.least is None:
             yield f"its {self.own.kind} does not end"
         if self.encrypted and not self._key_is_whole():
-            yield "its key is missing" if not self.key.extents.total else "its key is cut short"
+            yield "its key is cut short" if bytes(self.key) else "its key is missing"
         if self.encrypted and self._last_block_is_cut():
             yield "its last block is cut short"
 

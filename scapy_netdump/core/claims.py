@@ -17,16 +17,6 @@ from ..text import counted
 from .small_files import Headers
 
 
-def unseen_before(ahead: int) -> int | None:
-    """How many messages did not come before a FINISHED whose number is ``ahead`` of the highest
-    one of those that did; None if its number tells nothing.
-
-    FINISHED is numbered behind all that its client sent. But netdumpd's test client numbers it 0
-    (PROTOCOL.md), and one that is late may be of the dump before.
-    """
-    return ahead - 1 if ahead > 0 else None
-
-
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What is claimed of a dump that was sent up to ``end``: by a sound ``header``, by its ``own``

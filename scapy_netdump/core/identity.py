@@ -36,6 +36,11 @@ RESEND_WINDOW = 1 << 20
 #: the same, but holds fewer than these.
 MIN_AGREEING = 512
 
+#: Bytes in common, and the part of both dumps that they are in, that leave no doubt. The text of a
+#: kernel alone, or what two dumps of one machine begin with, is less of them; and so much in common
+#: without a byte that differs would have the message buffer in it, in which each boot differs.
+MUCH_AGREEING, MOST_OF_BOTH = 1 << 16, 0.75
+
 #: Fields of a header that a person would look at first.
 _TELLING = ("hostname", "dumptime", "panicstring", "dumplength")
 
@@ -57,26 +62,31 @@ class Evidence:
     """What is known of two sightings, an earlier and a later one, that may be of one dump.
 
     ``headers`` are the 512 bytes of each where they are sound, ``keys`` as much as came of each.
-    ``agreeing`` and ``differing`` count bytes that both have; zeros do not agree. ``apart`` is the
-    time between them in seconds, 0 if they overlap, None if not known. ``finished``: the earlier
-    one had its FINISHED. ``heralded``: a HERALD lies between them. ``announced``: what the HERALD
-    of each said, if it is known. ``begins_again``: the later one starts with a client's first
-    messages. ``sent``: bytes that the earlier one had sent by then. ``otherwise``: messages, or
-    pages, that came again and are mostly other bytes. ``misplaced``: messages of one number that
-    are for different places. ``one_clock``: one capture shows both, so that their order in time is
-    sure. ``told``: what is known of each from its info file, by that file's names. ``ends``: how
-    far the bytes of each go.
+    ``agreeing`` and ``differing`` count bytes that both have; zeros do not agree. ``shared`` is the
+    part of the larger one that both have, between 0 and 1. ``apart`` is the time between them in
+    seconds, 0 if they overlap, None if not known. ``finished``: the earlier one had its FINISHED.
+    ``beyond``: one has messages numbered behind the FINISHED of the other. ``heralded``: a HERALD
+    lies between them. ``announced``: what the HERALD of each said, if it is known.
+    ``begins_again``: the later one starts with a client's first messages. ``goes_on``: it starts
+    with the very next number and byte. ``sent``: bytes of the earlier one that were seen.
+    ``otherwise``: messages, or pages, that came again and are mostly other bytes. ``misplaced``:
+    messages of one number that are for different places. ``one_clock``: one capture shows both, so
+    that their order in time is sure. ``told``: what is known of each from its info file, by that
+    file's names. ``ends``: how far the bytes of each go.
     """
 
     headers: tuple[bytes | None, bytes | None] = (None, None)
     keys: tuple[bytes, bytes] = (b"", b"")
     agreeing: int = 0
     differing: int = 0
+    shared: float = 0.0
     apart: float | None = None
     finished: bool = False
+    beyond: bool = False
     heralded: bool = False
     announced: tuple[Words | None, Words | None] = (None, None)
     begins_again: bool = False
+    goes_on: bool = False
     sent: int = 0
     otherwise: int = 0
     misplaced: int = 0
@@ -88,10 +98,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether two sightings are ``one`` dump (None: the evidence does not tell), and why."""
+    """Whether two sightings are ``one`` dump (None: the evidence does not tell), and why. That they
+    are is ``sure`` where the dump itself says so."""
 
     one: bool | None
     reason: str
+    sure: bool = False
 
 
 def judge(evidence: Evidence) -> Judgement:
@@ -128,7 +140,7 @@ def _by_content(evidence: Evidence) -> Judgement | None:
         but = "its header is the same, but " if same_header else ""
         return _another(f"{but}{differing} of it differ, {evidence.agreeing} agree")
     if same_header:  # and with it the time of the panic
-        return Judgement(True, "the same dump header")
+        return Judgement(True, "the same dump header", sure=True)
     return _by_length(evidence)
 
 
@@ -150,12 +162,16 @@ def _by_order(evidence: Evidence) -> Judgement | None:
         return _another(f"{evidence.misplaced} of its numbers stand for other places")
     if None not in evidence.announced and evidence.announced[0] != evidence.announced[1]:
         return _another("its HERALD has other words")
+    if _leaves_no_doubt(evidence):
+        return _in_common(evidence, sure=True)
+    if evidence.beyond and apart > LONG_SILENCE:
+        return _another("it goes on behind the number of a FINISHED")
     agreeing = evidence.agreeing >= MIN_AGREEING and not evidence.differing
     if agreeing and not evidence.one_clock and apart <= REBOOT_TIME:
-        return Judgement(True, _in_common(evidence))
+        return _in_common(evidence)
     if evidence.finished and (evidence.begins_again or evidence.heralded):
         return _another("it began when this one was finished")
-    if apart > LONGEST_PAUSE:
+    if apart > LONGEST_PAUSE and not (evidence.goes_on and evidence.one_clock):
         return _another(f"{apart:.0f} s lie between, longer than a server waits")
     if apart > REBOOT_TIME and (evidence.begins_again or evidence.heralded):
         return _another(f"it began {apart:.0f} s later, time enough to boot")
@@ -174,12 +190,23 @@ def _by_way(evidence: Evidence) -> Judgement | None:
     if evidence.differing:
         return _another(f"{counted(evidence.differing, 'byte')} of it differ")
     if evidence.way is not Way.OTHER and evidence.agreeing >= MIN_AGREEING:
-        return Judgement(True, _in_common(evidence))
+        return _in_common(evidence)
     return None
 
 
-def _in_common(evidence: Evidence) -> str:
-    return f"{evidence.agreeing} bytes in common, and none that differs"
+def _leaves_no_doubt(evidence: Evidence) -> bool:
+    """Whether the bytes in common leave none, whatever the clocks say. Ciphertext is of one dump:
+    each boot has a key of its own (dumpon(8))."""
+    if evidence.differing:
+        return False
+    if any(evidence.keys) and evidence.shared:
+        return evidence.agreeing >= MIN_AGREEING
+    return evidence.agreeing >= MUCH_AGREEING and evidence.shared >= MOST_OF_BOTH
+
+
+def _in_common(evidence: Evidence, *, sure: bool = False) -> Judgement:
+    reason = f"{evidence.agreeing} bytes in common, and none that differs"
+    return Judgement(True, reason, sure)
 
 
 def difference(first: DumpHeader, second: DumpHeader) -> str:

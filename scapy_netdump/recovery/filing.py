@@ -28,7 +28,7 @@ from ..store.dump_files import DumpFiles, reserve, write_message
 from ..store.hosts import address_text
 from ..store.kept_dumps import KeptFiles, UnreadableError, kept_names, load
 from ..store.naming import Names, Published, SavecoreNames, neighbours
-from ..store.same_dump import why_not_same
+from ..store.same_dump import compare
 from ..store.two_sources import TwoSources
 from ..store.vmcore_file import VmcoreFile
 from ..store.writer import Writer
@@ -182,11 +182,13 @@ class Filing:
 
     def _hopeless(self, kept: KeptFiles, fresh: Account) -> str | None:
         """Why there is nothing to try with a kept dump, nothing if that is no news; None if it
-        may be continued."""
+        may be continued, or have all of this."""
+        mine, header = kept.account.sound_kdh, fresh.sound_kdh
+        if kept.complete and not self._into and mine == header:
+            return None
         if kept.complete or kept.only_contradicted:
-            same = kept.account.sound_kdh == fresh.kdh
-            is_ = "complete already" if kept.complete else "contradicted"
-            return f"{kept.path}: is {is_}, nothing to fill" if same or self._into else ""
+            same = mine is not None and mine == header
+            return _nothing_to_fill(kept) if same or self._into else ""
         if not kept.account.holes_known and not self._into:
             return ""  # which of its bytes are holes is not known: only if somebody asks for it
         return None
@@ -198,17 +200,26 @@ class Filing:
         if not dump.account.vmcore.total:
             return None, f"{kept.path}: not continued, no byte of a vmcore came"
         with TwoSources(kept, files.part, dump.account) as sources:
-            difference = why_not_same(sources)
-            if difference is not None:
-                return None, f"{kept.path}: not continued, {difference}"
-            if sources.nothing_new:
+            judgement = compare(sources)
+            same = judgement.sure or (judgement.one and sources.shared == 1)
+            if kept.complete and not (same and sources.nothing_new):
+                return None, _nothing_to_fill(kept) if kept.account.sound_kdh else ""
+            if not judgement.one:
+                return None, f"{kept.path}: not continued, {judgement.reason}"
+            filed = not kept.complete or (kept.told is not None and kept.told.complete)
+            if sources.nothing_new and filed:
                 account = kept.account
                 account.examine(lambda start, end: os.pread(sources.old, end - start, start))
                 files_there = neighbours(Path(kept.path))
                 return Continued(account, files_there, 0), "has all of this already"
-            continued = continue_dump(sources, self._prefer)
+            continued = continue_dump(sources, self._prefer, sure=judgement.sure)
             dump.account.conflicts.update(sources.differing)
             return continued, f"continued, {counted(continued.filled, 'missing byte')} filled"
+
+
+def _nothing_to_fill(kept: KeptFiles) -> str:
+    is_ = "complete already" if kept.complete else "contradicted"
+    return f"{kept.path}: is {is_}, nothing to fill"
 
 
 def _keep_aside(stray: Sequence[Range], vmcore: VmcoreFile, files: DumpFiles) -> None:

@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 #: Seconds outside after which another thread runs the loop: longer than a disk cache takes, and
 #: much less than a client waits for an ack.
-_PATIENCE = 0.01
+_PATIENCE = 0.02
 
 
 #: Seconds between two looks of the first thread, in which Python handles all signals, when another

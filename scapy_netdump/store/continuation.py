@@ -14,7 +14,6 @@ is not zero is here, and so is what comes; the rest is missing.
 from __future__ import annotations
 
 import errno
-import heapq
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.account import Account
-from ..core.extents import Extents, Range, pieces
+from ..core.extents import Extents, Range, pieces, union
 from ..core.observing.batch import Bytes, Mask
 from ..core.observing.disputes import Prefer
 from ..core.verdict import HOLES_UNKNOWN, Kind, Verdict
@@ -39,7 +38,7 @@ from .two_sources import TwoSources
 _MOST_RANGES = 1 << 20
 
 
-#: Bytes in common alone are no proof: two panics of one machine have its kernel in common.
+#: Some bytes in common are no proof: two panics of one machine have its kernel in common.
 _NO_HEADER = "continued by bytes in common alone, without the same header in both"
 
 
@@ -53,15 +52,17 @@ class Continued:
     filled: int
 
 
-def continue_dump(sources: TwoSources, prefer: Prefer) -> Continued:
+def continue_dump(sources: TwoSources, prefer: Prefer, *, sure: bool) -> Continued:
     """Have the kept dump hold what the fresh one does. With ``prefer`` LAST bytes of it that
-    differ are replaced. StoreError if a file cannot be written."""
-    return _Continuation(sources, prefer).carry_out()
+    differ are replaced. ``sure``: that both are one dump is beyond doubt. StoreError if a file
+    cannot be written."""
+    return _Continuation(sources, prefer, sure).carry_out()
 
 
 class _Continuation:
-    def __init__(self, sources: TwoSources, prefer: Prefer) -> None:
+    def __init__(self, sources: TwoSources, prefer: Prefer, sure: bool) -> None:
         self._sources = sources
+        self._sure = sure
         self._kept = sources.kept
         self._fresh = sources.fresh
         self._old = sources.old
@@ -71,7 +72,7 @@ class _Continuation:
     def carry_out(self) -> Continued:
         """Do it all."""
         try:
-            if not self._sources.same_header:
+            if not self._sure:
                 self._doubt()
             self._map_growth()
             present, came = self._fill()
@@ -127,7 +128,7 @@ class _Continuation:
                         raise OSError(errno.EIO, "became shorter while it was read")
                     _write(self._old, data, first)
                 came.add(hole_start, hole_end)
-        return _union(kept.vmcore, came), came
+        return union(kept.vmcore, came), came
 
     def _replace(self) -> None:
         for start, end in self._sources.both():
@@ -154,7 +155,7 @@ class _Continuation:
                     _write(self._old, np.where(lacking, new, old).tobytes(), first)
             for first, last in present.missing(start, end):
                 came.add(first, last)
-        return _union(present, came), came
+        return union(present, came), came
 
     def _file(self, account: Account) -> Published:
         """Bring all that tells of the vmcore up to date; the order is that of the docstring
@@ -221,14 +222,6 @@ class _Continuation:
         link, _ = next(kept.names.links(kept.info, key, vmcore, suffix))
         if account.finished and directory.target(link) in (None, kept.info):
             point_links(directory, kept.names, kept.info, key, vmcore, suffix)
-
-
-def _union(some: Extents, others: Extents) -> Extents:
-    """All bytes of both. From the lowest to the highest, as that takes no time in between."""
-    union = Extents()
-    for start, end in heapq.merge(some, others):
-        union.add(start, end)
-    return union
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -139,6 +139,7 @@ class DumpFiles:
         self.part_map = self._name("vmcore", end=PART + MAP)
         self.other = self._name("other")
         self.linked = False
+        self._noted_finished = False
         self._has_other = False
         self._lock: int | None = None
         self._counted = False
@@ -217,6 +218,7 @@ class DumpFiles:
             if not self._over:
                 text = part_map_text(missing, end, finished)
                 self.directory.replace(self.part_map, text.encode())
+                self._noted_finished = finished
 
     def publish(self, account: Account, verdict: Verdict, *, link: bool = True) -> Published:
         """Give the files their final names and contents. StoreError if that fails.
@@ -234,7 +236,7 @@ class DumpFiles:
                 self.directory.replace(kdh, account.kdh)
             kdh_other = self._save_other_headers(account)
             key = self._save(EKCD_KEY, bytes(account.key))
-            if account.finished and self._lock is not None:  # nobody can ask for it again
+            if account.finished and self._lock is not None and not self._noted_finished:
                 with contextlib.suppress(OSError):
                     self.note_part(account.missing, account.end, True)
             vmcore, map_, problem = self._publish_vmcore(account)

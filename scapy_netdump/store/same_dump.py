@@ -7,15 +7,21 @@ import numpy as np
 
 from ..core.account import Account
 from ..core.extents import Extents
-from ..core.identity import Evidence, judge
+from ..core.identity import Evidence, Judgement, judge
 from ..core.observing.batch import Mask
 from .kept_dumps import KeptFiles
 from .naming import PART
 from .two_sources import TwoSources
 
 
-def why_not_same(sources: TwoSources) -> str | None:
-    """Why the two are not to be one, in a few words; None if they are."""
+def compare(sources: TwoSources) -> Judgement:
+    """Whether the two are to be one."""
+    hindrance = _hindrance(sources)
+    return judge(_evidence(sources)) if hindrance is None else Judgement(False, hindrance)
+
+
+def _hindrance(sources: TwoSources) -> str | None:
+    """Why the two cannot be one, whatever they hold, in a few words; None if they can."""
     kept = sources.kept
     if kept.derived:
         return "it is a decrypted or decompressed copy, and what came is not"
@@ -24,8 +30,7 @@ def why_not_same(sources: TwoSources) -> str | None:
     name = sources.name(sources.merged(Extents()))
     if kept.vmcore != name and kept.directory.stat(name) is not None:
         return f"{name} is there already"
-    judgement = judge(_evidence(sources))
-    return None if judgement.one else judgement.reason
+    return None
 
 
 def _is_received(kept: KeptFiles) -> bool:
@@ -41,6 +46,7 @@ def _evidence(sources: TwoSources) -> Evidence:
         keys=(bytes(mine.key), bytes(fresh.key)),
         agreeing=agreeing,
         differing=sources.differing.total,
+        shared=sources.shared,
         told=_told(sources.kept, fresh),
         ends=(mine.end, fresh.vmcore.end),
     )

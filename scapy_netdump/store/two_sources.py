@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from ..core.account import Account
-from ..core.extents import Extents, Marks, Range, pieces
+from ..core.extents import Extents, Marks, Range, pieces, total
 from ..core.observing.batch import Bytes
 from .dump_files import vmcore_suffix
 from .kept_dumps import KeptFiles, UnreadableError
@@ -43,23 +43,27 @@ class TwoSources:
         return os.fstat(self.old).st_size
 
     @property
-    def same_header(self) -> bool:
-        """Whether both have a sound header, and it is the same."""
-        mine = self.kept.account.sound_kdh
-        return mine is not None and mine == self.fresh.sound_kdh
+    def shared(self) -> float:
+        """How much of the one of which more is here both have; nothing is known of that where
+        zeros may be holes."""
+        mine, fresh = self.kept.account, self.fresh.vmcore
+        inside = total(self.both()) if mine.holes_known else 0
+        return inside / max(mine.vmcore.total, fresh.total, 1)
 
     @property
     def nothing_new(self) -> bool:
-        """Whether the fresh one, of the same size, tells nothing that the kept one does not, which
-        has its name."""
+        """Whether the fresh one, of the same size or of a complete dump, tells nothing that the
+        kept one does not, which has its name."""
         mine, fresh = self.kept.account, self.fresh
-        if not mine.holes_known or fresh.end != mine.end or self.kept.vmcore.endswith(PART):
+        known = mine.holes_known and not self.kept.vmcore.endswith(PART)
+        if not known or not (fresh.end == mine.end or self.kept.complete):
             return False
         if self.differing.total or fresh.conflicting_bytes or fresh.stray.total:
             return False
-        small = fresh.kdh in (b"", mine.kdh) and bytes(fresh.key) in (b"", bytes(mine.key))
+        small = fresh.kdh in (b"", mine.kdh) and bytes(mine.key).startswith(bytes(fresh.key))
         known = mine.length is not None or fresh.length is None
-        return small and known and all(mine.vmcore.covers(*range_) for range_ in fresh.vmcore)
+        came = fresh.vmcore.present(0, fresh.bytes_expected)  # its padding is no news
+        return small and known and all(mine.vmcore.covers(*range_) for range_ in came)
 
     def both(self) -> Iterator[Range]:
         """The ranges that both may have, in pieces."""

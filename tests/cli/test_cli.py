@@ -530,10 +530,10 @@ def test_info_goes_on_after_a_file_that_says_nothing(capture: Path, tmp_path: Pa
 def test_a_damaged_mapfile_does_not_hide_the_other_dumps(
     content: str, capture: Path, holed: Path, crash: Path
 ) -> None:
-    netdump("recover", capture, "-o", crash)
     netdump("recover", holed, "-o", crash)
     (map_,) = crash.glob("*.map")
     map_.write_text(content)
+    netdump("recover", capture, "-o", crash)
     answer = netdump("info", crash)
     assert answer.returncode == 3
     assert "Dump complete" in answer.stdout

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scapy_netdump.core.account import MAX_STRAY, STRAY_GAP, Account
-from scapy_netdump.core.claims import unseen_before
+from scapy_netdump.core.seqnos import unseen_before
 from scapy_netdump.core.small_files import MAX_HEADERS, MAX_KEY_SIZE, Headers, MemoryFile
 from scapy_netdump.core.verdict import Kind
 from scapy_netdump.kerneldump.header import HEADER_SIZE
@@ -236,7 +236,7 @@ def test_a_textdump_has_a_length_only_where_something_else_tells_it():
 @pytest.mark.parametrize("ahead", [0, -1, -500, 1, 2])
 def test_finished_tells_a_length_only_by_its_number(ahead):
     dump = account((0, 5000))
-    dump.finish(unseen_before(ahead))
+    dump.finish(unseen_before({1000 + ahead}, 1000))
     if ahead == 1:
         assert dump.complete
     else:

@@ -281,7 +281,9 @@ def test_a_program_recovers_and_decrypts_in_one_go(several: bool, tmp_path: Path
     assert sha256(dump.copy.path) == CLEAN_SHA256
     assert dump.read(0, 16) == dump.copy.path.read_bytes()[:16]  # it is open to be looked into
     assert {str(capture), dump.copy.path.name} <= set(told)
-    assert not scapy_netdump.recover(str(capture), tmp_path, client="192.0.2.9").dumps
+    for path in (str(capture), bytes(capture)):
+        assert not scapy_netdump.recover(path, tmp_path, client="192.0.2.9").dumps
+        assert len(list(scapy_netdump.reassemble(path))) == 1
 
 
 def test_a_program_is_told_that_the_key_is_another_ones(tmp_path: Path) -> None:

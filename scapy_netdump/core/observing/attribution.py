@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 from ... import formats
 from .batch import Flow
-from .conversation import Conversation, Stretch
+from .conversation import Conversation
 from .heralds import Herald, Heralds, Peer
 from .messages import Acks
 from .observed_dump import ObservedDump
+from .stretch import Stretch
 from .watcher import Watcher
 
 #: Bounds on what a hostile capture can make us keep.

@@ -20,10 +20,6 @@ from .batch import Batch, Bytes, Ints, Mask, gather
 #: header has room for 2**64, and one forged message would make a file of that size.
 MAX_OFFSET = 1 << 44
 
-#: The bits of a sequence number, which wraps.
-SEQNOS = (1 << 32) - 1
-_HALF = 1 << 31
-
 #: Bytes of a path that are looked at: PATH_MAX of FreeBSD's sys/syslimits.h.
 MAX_PATH = 1024
 
@@ -94,7 +90,6 @@ class Acks:
 
 
 Columns = TypeVar("Columns", Messages, Acks)
-Number = TypeVar("Number", int, Ints)
 
 
 class Decoded(NamedTuple):
@@ -231,8 +226,3 @@ def payload(buffer: Bytes, messages: Messages, row: int) -> bytes:
     """The captured payload of one message."""
     at = int(messages.position[row])
     return buffer[at : at + int(messages.end[row] - messages.start[row])].tobytes()
-
-
-def ahead(seqno: Number, of: Number | int) -> Number:
-    """How many numbers one lies ahead of another; they wrap."""
-    return ((seqno - of + _HALF) & SEQNOS) - _HALF

@@ -9,18 +9,25 @@ import numpy as np
 
 from ... import formats
 from ..account import Account
-from ..claims import unseen_before
-from ..extents import Range, pieces
+from ..extents import Extents, Range, pieces
 from ..identity import LONG_SILENCE, REBOOT_TIME, Words
+from ..seqnos import SEQNOS, ahead, cannot_be_finished, finished_as, unseen_before
 from .acks import AckHistory
 from .batch import Bytes, Storage
 from .disputes import Prefer
 from .heralds import Herald, Peer
-from .messages import MAX_OFFSET, SEQNOS, Acks, Messages, ahead, payload
+from .messages import MAX_OFFSET, Acks, Messages, payload
 from .observed_file import ObservedFile
+from .stretch import Stretch
 
 #: Messages that a client has in flight, of which some may not have been captured.
-_IN_FLIGHT = 64
+IN_FLIGHT = 64
+
+#: A client that sends again what is in flight goes back no further, most of the time. Messages.
+USUAL_FALL = 128
+
+#: Numbers of a FINISHED that are remembered; a client has one, and only forgers many.
+_MOST_FINISHED = 16
 
 
 class ObservedDump:
@@ -29,8 +36,7 @@ class ObservedDump:
 
     Times are in seconds since 1970, as the captures have them. ``capture`` is the number of
     the one that shows it, ``place`` where it appeared in that, as the number of a datagram.
-    ``first_seqno`` is the number of its first message, that of its HERALD if there was one, and
-    ``furthest`` the last of those that it had, its FINISHED not counted.
+    ``first_seqno`` is the lowest number that it had, that of its HERALD if there was one.
     ``answers`` are the ports that its HERALD was acked from, ``words`` what that said.
     ``parts`` are the sightings that it is put together from.
     """
@@ -44,7 +50,7 @@ class ObservedDump:
         self.parts = [self]
         self.place = place
         self.first_time = self.last_time = time
-        self.first_seqno = self.furthest = seqno
+        self.first_seqno = seqno
         self.account = Account()
         self.messages = 0
         self.words: Words | None = None
@@ -54,8 +60,9 @@ class ObservedDump:
         self.possibly: ObservedDump | None = None
         self._resent_if_one = 0
         self._markers_resent = 0
-        self._numbered = False  # whether anything but FINISHED came, which `furthest` is of
-        self._finished_as: int | None = None
+        self._key_first = False  # FreeBSD 12 and 13 send the key last (PROTOCOL.md)
+        self._latest: int | None = None  # the highest number that it had, FINISHED not counted
+        self._finished_as: set[int] = set()
         self._acks = AckHistory()
         self._files: dict[int, ObservedFile] = {}
         self._storage: Storage | None = None
@@ -84,6 +91,38 @@ class ObservedDump:
         """Messages that brought nothing new in the capture that showed them."""
         return self._markers_resent + sum(file.retransmitted for file in self._files.values())
 
+    @property
+    def furthest(self) -> int:
+        """The highest number that it had; that of a FINISHED only if nothing else came."""
+        return self.first_seqno if self._latest is None else self._latest
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether it has any message but FINISHED."""
+        return self._latest is not None
+
+    @property
+    def finished_as(self) -> int | None:
+        """The number of its FINISHED, where that can be its own; only then it tells anything."""
+        return finished_as(self._finished_as, self.furthest)
+
+    def was_finished_as(self, seqno: int) -> bool:
+        """Whether a FINISHED of this number came."""
+        return seqno in self._finished_as
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first message is here, and not only some from the middle."""
+        account = self.account
+        return account.heralded or account.vmcore.covers(0, 1) or self._key_first
+
+    def begins_again(self, seqno: int, begun: bool) -> bool:
+        """Whether a client that goes on with a number goes back to its first message. ``begun``:
+        it is known to be a first message. Where neither is known, what is sent again may lie
+        before all that was seen."""
+        back = ahead(seqno, self.first_seqno)
+        return back <= 1 if begun or self.begun else back < -USUAL_FALL
+
     def announced_as(self, words: Words) -> bool:
         """Whether this dump's HERALD is known, and said this."""
         return self.words == words
@@ -97,7 +136,7 @@ class ObservedDump:
     def goes_on_with(self, seqno: int, before: int, silence: float) -> None:
         """After so many seconds it goes on with a number, and had come to another one ``before``:
         that it is one dump is doubted where its client neither sent again nor dumped meanwhile."""
-        if silence > REBOOT_TIME and 0 < ahead(seqno, before) <= _IN_FLIGHT and self.data_came:
+        if silence > REBOOT_TIME and 0 < ahead(seqno, before) <= IN_FLIGHT and self.data_came:
             self.account.add_doubt(
                 f"{silence:.0f} s of silence within it, longer than a client waits"
             )
@@ -113,15 +152,17 @@ class ObservedDump:
         self._markers_resent += herald.copies - (not self.account.heralded)
         self.words = self.words or herald.words
         self.answers = self.answers or list(herald.answers)
+        self._came_to(herald.seqno, herald.seqno)
         self.account.herald(herald.path)
-        self._numbered = True
         self.seen(herald.time, herald.time)
 
     def data(self, kind: int, turn: int, buffer: Bytes, messages: Messages) -> None:
         """Take messages of one kind that carry data, from the batch of number ``turn``."""
         self.messages += len(messages)
+        self._key_first |= kind == formats.EKCD_KEY and not self.data_came
         self.data_came = True
-        self._came_to((self.furthest + int(ahead(messages.seqno, self.furthest).max())) & SEQNOS)
+        steps, furthest = ahead(messages.seqno, self.furthest), self.furthest
+        self._came_to(*((furthest + int(step)) & SEQNOS for step in (steps.min(), steps.max())))
         if kind == formats.VMCORE:
             sent_end = messages.sent_end[messages.sent_end > messages.start]
             self.account.announce(min(int(sent_end.max(initial=0)), MAX_OFFSET))
@@ -158,57 +199,76 @@ class ObservedDump:
         self.data_came = True
         self._markers_resent += self.account.finished
         self.account.finish()
-        self._was_finished(seqno)
+        if len(self._finished_as) < _MOST_FINISHED:
+            self._finished_as.add(seqno)
 
-    def _came_to(self, seqno: int) -> None:
-        """It has a message of this number."""
-        if not self._numbered or ahead(seqno, self.furthest) > 0:
-            self.furthest, self._numbered = seqno, True
-            self._count_unseen()
+    def _came_to(self, lowest: int, highest: int) -> None:
+        """It has messages of these numbers. One that is much lower than all others is forged, or
+        of a dump before."""
+        if -USUAL_FALL <= ahead(lowest, self.first_seqno) < 0:
+            self.first_seqno = lowest
+        if self._latest is None or ahead(highest, self._latest) > 0:
+            self._latest = highest
 
-    def _was_finished(self, seqno: int | None) -> None:
-        """A FINISHED of it had this number; of several the first counts."""
-        if seqno is not None and (self._finished_as is None or ahead(seqno, self._finished_as) < 0):
-            self._finished_as = seqno
-        self._count_unseen()
-
-    def _count_unseen(self) -> None:
-        """The messages between the last one that was seen, of all its parts, and FINISHED."""
-        if self._finished_as is not None:
-            before = ahead(self._finished_as, self.furthest) if self._numbered else 0
-            self.account.unseen = unseen_before(before)
+    def conclude(self) -> None:
+        """No more of it comes: see what the number of FINISHED tells."""
+        if not self.account.finished:
+            return
+        numbers, latest = self._finished_as, self._latest
+        self.account.unseen = unseen_before(numbers, latest)
+        herald = self.words[0] if self.words is not None else None
+        if latest is not None and cannot_be_finished(numbers, latest, herald):
+            self.account.add_doubt(f"its FINISHED has number {min(numbers)}, but {latest} came")
 
     # What is to be known of it before something is taken
 
-    def compare(self, start: int, data: bytes) -> tuple[int, int] | None:
-        """How many bytes of the vmcore from ``start`` on are here and agree with ``data``, zeros
-        not counted, and how many differ; None if they are not kept."""
+    def extents(self, kind: int) -> Extents:
+        """Which bytes are here of the vmcore, or of the key."""
+        return self.account.vmcore if kind == formats.VMCORE else self.account.key.extents
+
+    def compare(self, kind: int, start: int, data: bytes) -> tuple[int, int] | None:
+        """How many bytes of the vmcore, or the key, from ``start`` on are here and agree with
+        ``data``, zeros not counted, and how many differ; None if they are not kept."""
+        storage = self.storage if kind == formats.VMCORE else self.account.key
         agreeing = differing = 0
-        for first, last in self.account.vmcore.present(start, start + len(data)):
-            held = self.storage.read(first, last)
+        for first, last in self.extents(kind).present(start, start + len(data)):
+            held = storage.read(first, last)
             if held is None:
                 return None
             counts = tally(held, data[first - start : last - start])
             agreeing, differing = agreeing + counts[0], differing + counts[1]
         return agreeing, differing
 
-    def sent_elsewhere(self, seqno: int, start: int) -> bool:
-        """Whether a message of this number, sent lately, was for another place than one that lies
-        before the end of what was sent."""
-        known = self._files[formats.VMCORE].place_of(seqno)
-        return known not in (None, start) and start < self.account.end
+    def sent_elsewhere(self, kind: int, seqno: int, start: int) -> bool:
+        """Whether a message of this number, sent lately, was of another file, or for another place
+        in it than one that lies before the end of what was sent."""
+        if any(file.place_of(seqno) is not None for file in self._other_files(kind)):
+            return True
+        known = self._files[kind].place_of(seqno)
+        inside = kind != formats.VMCORE or start < self.account.end
+        return known not in (None, start) and inside
 
     def misplaced(self, other: ObservedDump) -> int:
         """How many messages of two sightings have one number, and are for different places."""
-        return self._files[formats.VMCORE].misplaced(other._files[formats.VMCORE])
+        same = sum(file.misplaced(other._files[kind]) for kind, file in self._files.items())
+        return same + sum(
+            file.in_common(another)
+            for kind, file in self._files.items()
+            for another in other._other_files(kind)
+        )
 
-    def count_repeats(self, parts: Iterable[Messages]) -> int:
-        """How many of some VMCORE messages would bring nothing new."""
-        seen, count = self.account.vmcore.copy(), 0
-        for messages in parts:
-            for start, end in zip(messages.start.tolist(), messages.end.tolist(), strict=True):
-                count += start < end and seen.covers(start, end)
-                seen.add(start, end)
+    def _other_files(self, kind: int) -> list[ObservedFile]:
+        return [file for other, file in self._files.items() if other != kind]
+
+    def count_repeats(self, parts: Iterable[tuple[int, Stretch]]) -> int:
+        """How many of some messages, with their types, would bring nothing new."""
+        seen = {kind: self.extents(kind).copy() for kind in self._files}
+        count = 0
+        for kind, part in parts:
+            starts, ends = part.messages.start.tolist(), part.messages.end.tolist()
+            for start, end in zip(starts, ends, strict=True):
+                count += start < end and seen[kind].covers(start, end)
+                seen[kind].add(start, end)
         return count
 
     def contradicts(self, kind: int, start: int, data: bytes) -> bool:
@@ -242,13 +302,16 @@ class ObservedDump:
         self.words = self.words or other.words
         self.data_came |= other.data_came
         if other.first_time < self.first_time:
-            self.first_seqno, self.place = other.first_seqno, other.place
+            self.place = other.place
+        self.first_seqno = min(
+            self.first_seqno, other.first_seqno, key=lambda seqno: ahead(seqno, self.first_seqno)
+        )
         self.seen(other.first_time, other.last_time)
         self._absorb_vmcore(other)
         self.account.absorb(other.account)
-        if other._numbered:
-            self._came_to(other.furthest)
-        self._was_finished(other._finished_as)
+        if other._latest is not None:
+            self._came_to(other._latest, other._latest)
+        self._finished_as |= other._finished_as
 
     def _absorb_vmcore(self, other: ObservedDump) -> None:
         """Have the bytes of both in the storage of the one that has more."""

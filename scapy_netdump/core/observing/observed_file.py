@@ -66,6 +66,11 @@ class ObservedFile:
         _, some, others = np.intersect1d(mine[0], its[0], assume_unique=True, return_indices=True)
         return int(np.count_nonzero(mine[1][some] != its[1][others]))
 
+    def in_common(self, other: ObservedFile) -> int:
+        """How many numbers the messages of two files, or sightings, have in common."""
+        mine, its = self._sent.places()[0], other._sent.places()[0]
+        return len(np.intersect1d(mine, its, assume_unique=True))
+
     def settle(self) -> None:
         """Decide between payloads that differ, as far as the acks tell by now: to be called
         when all messages before the latest ack have been taken."""

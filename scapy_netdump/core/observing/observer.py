@@ -15,12 +15,13 @@ import numpy as np
 from ... import formats
 from .attribution import MAX_DUMPS, Attribution
 from .batch import Batch, Floats, Flow, Storage
-from .conversation import Conversation, Stretch
+from .conversation import Conversation
 from .disputes import Prefer
 from .messages import MAX_PATH, Acks, Columns, Messages, decode, joined, payload
 from .observed_dump import ObservedDump
 from .selection import Directions, Selection, odd_heralds
 from .sightings import join
+from .stretch import Stretch
 from .watcher import Watcher
 
 

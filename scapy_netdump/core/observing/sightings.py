@@ -12,11 +12,21 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
-from ..extents import total
-from ..identity import LONGEST_PAUSE, REBOOT_TIME, Evidence, Way, Words, judge
+from ..extents import total, union
+from ..identity import (
+    LONG_SILENCE,
+    LONGEST_PAUSE,
+    MIN_AGREEING,
+    REBOOT_TIME,
+    Evidence,
+    Judgement,
+    Way,
+    Words,
+    judge,
+)
+from ..seqnos import ahead
 from .disputes import Prefer
-from .messages import ahead
-from .observed_dump import ObservedDump, both, tally
+from .observed_dump import IN_FLIGHT, ObservedDump, both, tally
 
 #: Bytes of two sightings that are compared at most to tell whether they are of one dump.
 MOST_COMPARED = 1 << 26
@@ -41,6 +51,7 @@ def join(sightings: Sequence[ObservedDump], prefer: Prefer) -> list[ObservedDump
             dump, *others = group
             for other in others:
                 dump.absorb(other)
+            dump.conclude()
             dumps.append(dump)
     return sorted(dumps, key=_in_time)
 
@@ -49,7 +60,8 @@ def _doubt_silences(group: Group) -> None:
     """Between the sightings of one dump its client may have been silent."""
     furthest: ObservedDump | None = None
     for part in sorted((one for one in group if one.data_came), key=_in_time):
-        if furthest is not None:
+        again = furthest is not None and furthest.account.finished and not part.has_numbers
+        if furthest is not None and not again:
             silence = part.first_time - furthest.last_time
             part.goes_on_with(part.first_seqno, furthest.furthest, silence)
         if furthest is None or part.last_time > furthest.last_time:
@@ -82,7 +94,7 @@ def _group(sightings: Sequence[ObservedDump]) -> list[Group]:
                 groups.append([sighting])
             else:
                 found.append(sighting)
-    groups = _with_undecided(groups)
+    groups = _put_together(_with_undecided(groups))
     for herald in lone:
         announced = _announced(herald, groups)
         if announced is None:
@@ -93,12 +105,32 @@ def _group(sightings: Sequence[ObservedDump]) -> list[Group]:
 
 
 def _group_of(sighting: ObservedDump, groups: Sequence[Group]) -> Group | None:
-    """The latest dump that a sighting is of."""
+    """The dump that a sighting is of; of several for which the evidence speaks that for which most
+    of it does, or the latest."""
+    found, best = None, tuple[bool, ...]()
     for group in reversed(groups):
-        shown = any(part.capture == sighting.capture for part in group)
-        if not shown and _are_one(group, [sighting]):
-            return group
-    return None
+        if _in_one_capture(group, [sighting]) or not _one_way(group, [sighting]):
+            continue
+        evidence = _evidence(group, [sighting])
+        judgement = _judged(group, [sighting], evidence)
+        weight = judgement.sure, *_weight(evidence)
+        if judgement.one and weight > best:
+            found, best = group, weight
+        if judgement.sure:
+            break
+    return found
+
+
+def _weight(evidence: Evidence) -> tuple[bool, ...]:
+    """What speaks for one dump rather than another that it may be, too: bytes in common count
+    before time where clocks may differ so much, and behind it where they may not."""
+    apart, agreeing = evidence.apart or 0.0, evidence.agreeing >= MIN_AGREEING
+    at_once = apart <= LONG_SILENCE
+    return at_once and evidence.goes_on, agreeing and apart <= REBOOT_TIME, at_once, agreeing
+
+
+def _in_one_capture(group: Group, others: Group) -> bool:
+    return bool({part.capture for part in group} & {part.capture for part in others})
 
 
 def _with_undecided(groups: list[Group]) -> list[Group]:
@@ -108,50 +140,112 @@ def _with_undecided(groups: list[Group]) -> list[Group]:
     for group in groups:
         possibly = group[0].possibly
         before = next((other for other in result if possibly in other), None)
-        if before is not None and _are_one(before, group):
+        if before is not None and _judged(before, group).one:
             before += group
         else:
             result.append(group)
     return result
 
 
-def _are_one(group: Group, others: Group) -> bool:
-    if group[0].server_port != others[0].server_port:
-        return False
-    evidence, nothing_new = _evidence(group, others)
-    return nothing_new or judge(evidence).one is True
+def _put_together(groups: list[Group]) -> list[Group]:
+    """The dumps of which only all parts together tell that they are one, as where two captures
+    that were cut into files have clocks that differ."""
+    result: list[Group] = []
+    for group in groups:
+        for before in reversed(result):
+            if not _in_one_capture(before, group) and _judged(before, group).sure:
+                before += group
+                break
+        else:
+            result.append(group)
+    return result
 
 
-def _evidence(group: Group, others: Group) -> tuple[Evidence, bool]:
-    """What is known of an earlier dump and a later one, and whether the later one brings nothing
-    that the earlier one, in the same capture, does not have."""
-    first, last = group[0], max(group, key=lambda part: part.last_time)
+def _one_way(group: Group, others: Group) -> bool:
+    return group[0].server_port == others[0].server_port
+
+
+def _judged(group: Group, others: Group, evidence: Evidence | None = None) -> Judgement:
+    """Whether an earlier dump and a later one are one, by what is known of them."""
+    if not _one_way(group, others):
+        return Judgement(False, "another port")
+    evidence = evidence or _evidence(group, others)
+    if len(others) == 1 and _brings_nothing(group, others[0], evidence):
+        return Judgement(True, "it brings nothing that is not here")
+    return judge(evidence)
+
+
+def _evidence(group: Group, others: Group) -> Evidence:
+    """What is known of an earlier dump and a later one."""
+    first, last = _lowest(group), max(group, key=lambda part: part.last_time)
     later = others[0]
     apart = max(0.0, min(part.first_time for part in others) - last.last_time)
     agreeing, differing, otherwise = _compare(group, others)
-    inside = sum(total(both(part, other)) for part in group for other in others)
-    undecided = len(others) == 1 and later.possibly is not None
-    over = any(part.is_over(later.words, apart) for part in group)
-    copies = undecided and not (differing or over) and inside >= later.account.vmcore.total
-    begins = ahead(later.first_seqno, first.first_seqno) <= 1
+    one_clock = later.possibly is not None
+    comes_later = apart > 0 and not (not one_clock and _comes_before(later, first, apart))
     pairs = [(part, other) for part in group for other in others]
-    evidence = Evidence(
+    return Evidence(
         misplaced=sum(part.misplaced(other) for part, other in pairs),
         headers=(_header(group), _header(others)),
         keys=(_key(group), _key(others)),
         agreeing=agreeing,
         differing=differing,
         otherwise=otherwise,
+        shared=0.0 if one_clock else _shared(group, others),
         apart=apart,
-        finished=apart > 0 and any(part.account.finished for part in group),
-        heralded=apart > 0 and later.account.heralded,
+        finished=comes_later and any(part.account.finished for part in group),
+        beyond=_goes_beyond(group, others) or _goes_beyond(others, group),
+        heralded=comes_later and later.account.heralded,
         announced=(_words(group), _words(others)),
-        begins_again=apart > 0 and begins,
-        sent=max(part.account.vmcore.end for part in group),
-        one_clock=later.possibly is not None,
+        begins_again=comes_later and first.begins_again(later.first_seqno, later.begun),
+        goes_on=_goes_on(last, later),
+        sent=sum(part.account.vmcore.total for part in group),
+        one_clock=one_clock,
         way=Way.SAME,
     )
-    return evidence, copies
+
+
+def _brings_nothing(group: Group, later: ObservedDump, evidence: Evidence) -> bool:
+    """Whether a sighting of which its capture did not tell whether it is of the dump before has
+    nothing that this does not have."""
+    inside = sum(total(both(part, later)) for part in group)
+    over = any(part.is_over(later.words, evidence.apart or 0.0) for part in group)
+    known = later.possibly is not None and not (evidence.differing or over)
+    return known and inside >= later.account.vmcore.total
+
+
+def _lowest(group: Group) -> ObservedDump:
+    """The part of a dump that has its lowest number."""
+    origin = group[0].first_seqno
+    return min(group, key=lambda part: ahead(part.first_seqno, origin))
+
+
+def _comes_before(later: ObservedDump, first: ObservedDump, apart: float) -> bool:
+    """Whether what was seen later ends right where the other begins: then a clock was set back
+    between two files of a capture."""
+    near = 0 < ahead(first.first_seqno, later.furthest) <= IN_FLIGHT
+    return near and not first.begun and apart <= REBOOT_TIME
+
+
+def _goes_on(last: ObservedDump, later: ObservedDump) -> bool:
+    """Whether a sighting begins with the next message of another one."""
+    start = next(iter(later.account.vmcore), (None, None))[0]
+    return ahead(later.first_seqno, last.furthest) == 1 and start == last.account.end
+
+
+def _goes_beyond(group: Group, others: Group) -> bool:
+    """Whether the one has messages with higher numbers than the FINISHED of the other, which has
+    more than that."""
+    ends = (part.finished_as for part in group if part.has_numbers)
+    reached = [part.furthest for part in others if part.has_numbers]
+    return any(ahead(come, end) > 0 for end in ends if end is not None for come in reached)
+
+
+def _shared(group: Group, others: Group) -> float:
+    """How much of the dump of which more is here, and of the other one, both have."""
+    here = [union(*(part.account.vmcore for part in parts)) for parts in (group, others)]
+    inside = sum(total(here[0].present(start, end)) for start, end in here[1])
+    return inside / max(here[0].total, here[1].total, 1)
 
 
 def _header(group: Group) -> bytes | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...formats import FINISHED, KDH
 from ..account import Account
-from ..claims import unseen_before
+from ..seqnos import ahead, cannot_be_finished, unseen_before
 from .restart import DOUBT
 
 
@@ -21,24 +21,31 @@ class Order:
     def __init__(self, heralded: int) -> None:
         self.unseen: int | None = None
         self._heralded = heralded
-        self._highest = self._highest_of_data = -1
+        self._latest: int | None = None
+        self._latest_of_data: int | None = None
 
     def took(self, seqno: int) -> None:
         """A message that brought data was taken."""
-        if seqno > self._highest:
-            self._highest = seqno
-        if seqno > self._highest_of_data:
-            self._highest_of_data = seqno
+        if self._latest_of_data is None or ahead(seqno, self._latest_of_data) > 0:
+            self._latest_of_data = seqno
+            self._came(seqno)
 
     def check(self, kind: int, seqno: int, account: Account, after_herald: bool) -> None:
         """A header or FINISHED came. Doubt the dump if it is numbered before the data: a header
         only if it is the first one ``after_herald``, a HERALD that was heard again."""
         if kind not in (KDH, FINISHED):
             return
-        first_header = kind == KDH and after_herald and not account.headers.whole
-        numbered = kind == FINISHED and bool(seqno or self._heralded)
-        if (first_header or numbered) and seqno <= self._highest_of_data:
-            account.add_doubt(DOUBT)
+        latest = self._latest_of_data
         if kind == FINISHED:
-            self.unseen = unseen_before(seqno - self._highest)
-        self._highest = max(self._highest, seqno)
+            self.unseen = unseen_before({seqno}, self._latest)
+            doubtful = latest is not None and cannot_be_finished({seqno}, latest, self._heralded)
+        else:
+            first = after_herald and not account.headers.whole
+            doubtful = first and latest is not None and ahead(seqno, latest) <= 0
+        if doubtful:
+            account.add_doubt(DOUBT)
+        self._came(seqno)
+
+    def _came(self, seqno: int) -> None:
+        if self._latest is None or ahead(seqno, self._latest) > 0:
+            self._latest = seqno

@@ -112,7 +112,7 @@ class Session:
         self._told_trouble = -_TROUBLE_EVERY
         self._ending: tuple[str, str] | None = None
         self._next_stride = 1
-        self._noted = -self.NOTED_EVERY
+        self._noted = now
         account = self.account
         header, key = account.headers.versions[0], account.key
         self._vmcore = IncomingFile(formats.VMCORE, sink, account.vmcore, account.conflicts)

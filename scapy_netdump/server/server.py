@@ -63,6 +63,7 @@ class Server:
         self._changed = threading.Condition()
         self._ended: deque[Ended] = deque(maxlen=_MOST_ENDED)
         self._over = False
+        self._telling = 0  # the thread that is in on_event
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Server:
@@ -113,7 +114,7 @@ class Server:
         left. What has ended the server's thread early is raised here too.
         """
         self._started()
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._telling:
             raise UsageError("on_event cannot wait for a dump: the server would wait for itself")
         address = None if client is None else _usual_form(client)
         with self._changed:
@@ -156,7 +157,11 @@ class Server:
                 self._ended.append(event)
                 self._changed.notify_all()
         if self._on_event is not None:
-            self._on_event(event)
+            self._telling = threading.get_ident()
+            try:
+                self._on_event(event)
+            finally:
+                self._telling = 0
 
     def _wait_until_over(self) -> None:
         with self._changed:

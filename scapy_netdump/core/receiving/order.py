@@ -42,9 +42,9 @@ class Order:
         else:
             first = after_herald and not account.headers.whole
             doubtful = first and latest is not None and ahead(seqno, latest) <= 0
+            self._came(seqno)
         if doubtful:
             account.add_doubt(DOUBT)
-        self._came(seqno)
 
     def _came(self, seqno: int) -> None:
         if self._latest is None or ahead(seqno, self._latest) > 0:

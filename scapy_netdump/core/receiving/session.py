@@ -485,7 +485,9 @@ class Session:
             here = self.account.vmcore
             self.sink.note_finished(list(here.missing(0, here.end)), here.end)
         except StoreError as error:
-            raise WriteError("vmcore", 0, error) from None
+            raise WriteError(_FINISHED, 0, error) from None
+        if self.trouble.startswith(_FINISHED):  # it came again
+            self.trouble = ""
         self.account.finish(self._order.unseen)
         self._close(INCOMPLETE, "", now)
         self._go_on_to(Phase.LINGERING, now)
@@ -521,6 +523,9 @@ class Session:
                 ignored=self.ignored,
             )
 
+
+#: What stands for a file where FINISHED could not be remembered, or not be synced.
+_FINISHED = "FINISHED"
 
 #: Seconds between two events that tell of a disk that does not take what comes.
 _TROUBLE_EVERY = 1.0

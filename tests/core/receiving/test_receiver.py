@@ -454,6 +454,22 @@ def test_what_was_written_before_a_failure_in_the_same_burst_is_acked(world):
     assert world.said(session, vmcore(4, 4)) == [4]
 
 
+def test_a_finished_that_could_not_be_remembered_comes_again(world):
+    session = world.herald()
+    world.said(session, vmcore(2, 0), vmcore(3, 4))
+    sink = world.sinks.dumps[0]
+    noted = sink.note_finished
+
+    def fail(*_: object) -> None:
+        raise StoreError("vmcore: Input/output error")
+
+    sink.note_finished = fail
+    assert world.said(session, message(FINISHED, 4)) == []
+    sink.note_finished = noted
+    assert world.said(session, message(FINISHED, 4)) == [4]
+    assert world.told(Ended)[0].reason == "success"
+
+
 def test_an_info_file_that_cannot_be_rewritten_ends_no_dump(world):
     session = world.herald()
     world.said(session, vmcore(2, 0))

@@ -64,9 +64,10 @@ class Session:
     in another thread that waits for the disk; nothing else is to touch it then.
     """
 
-    #: See ``moved``. As often, but no more than once in so many seconds, the sink is told what
-    #: is here.
+    #: See ``moved``.
     STRIDE = 1 << 16
+
+    #: So many seconds apart the sink is told what is here, while anything comes.
     NOTED_EVERY = 1.0
 
     def __init__(
@@ -242,7 +243,7 @@ class Session:
         self.last = now
         self._order.took(message.seqno)
         self.trouble = ""
-        if end >= self._next_stride:
+        if end >= self._next_stride or now - self._noted >= self.NOTED_EVERY:
             self._gained(now)
         return ack(message.seqno)
 
@@ -440,14 +441,16 @@ class Session:
         self.trouble = ""
         if self.phase is Phase.WAITING:
             self._go_on_to(Phase.RUNNING, now)
-        if self.account.vmcore.total >= self._next_stride:
+        total = self.account.vmcore.total
+        if total >= self._next_stride or now - self._noted >= self.NOTED_EVERY:
             self._gained(now)
 
     def _gained(self, now: float) -> None:
-        """The vmcore has grown by another stride: have the sink note what is here."""
+        """The vmcore has grown by another stride, or it is time to note what is here."""
         here = self.account.vmcore
-        self.moved = now
-        self._next_stride = here.total + self.STRIDE
+        if here.total >= self._next_stride:
+            self.moved = now
+            self._next_stride = here.total + self.STRIDE
         if now - self._noted >= self.NOTED_EVERY:
             self._noted = now
             self.sink.note_here(list(here.missing(0, here.end)), here.end)

@@ -133,7 +133,7 @@ class ServerLoop:
         self._tick = on_tick or (lambda: None)
         self._tap = tap
         self._relay = Relay(self._turn)
-        self._slots, most = _places()
+        self._slots, most = _places(len(addresses) or 2)
         self._receiver = Receiver(
             OutsideSinks(sinks, self._relay),
             options.limits,
@@ -471,14 +471,14 @@ class ServerLoop:
         self._tell_filed()
 
 
-def _places() -> tuple[int, int]:
-    """How many data ports to share at each address, and how many dumps may have descriptors at
-    once, those that linger or are being filed included."""
+def _places(addresses: int) -> tuple[int, int]:
+    """How many data ports to share at each of so many addresses, and how many dumps may have
+    descriptors at once, those that linger or are being filed included."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20
-    slots = max(1, min(_SLOTS, limit // 16))
-    left = limit - 2 * slots - _OTHER_DESCRIPTORS
+    slots = max(1, min(_SLOTS, limit // (8 * addresses)))
+    left = limit - addresses * (slots + 1) - _OTHER_DESCRIPTORS
     return slots, max(1, left // _DESCRIPTORS_OF_DUMP)
 
 

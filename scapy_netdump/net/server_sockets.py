@@ -92,6 +92,8 @@ class DataSocket:
     def __init__(self, local: End, client: End, *, buffer: int, coalescing: bool) -> None:
         """At a port that may be a `SharedPort`'s. OSError if there can be no such socket."""
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
+        #: What others sent to its port before it was connected, each with its sender.
+        self.strangers: list[tuple[bytes, End]] = []
         self._most = self.MOST
         self._alone = 0
         self._expected = 0  # the size of the many that come at a time; 0: not so many do
@@ -101,7 +103,8 @@ class DataSocket:
             share(self._socket)
             self._socket.bind(address_of(local))
             self._socket.connect(address_of(client))
-            self._early = self._came_early(client)
+            self._early: list[bytes] = []
+            self._take_early(client)
             ask_for_buffer(self._socket, buffer)
             self.coalescing = coalescing and join_received(self._socket)
         except OSError:
@@ -176,15 +179,17 @@ class DataSocket:
         alike = sizes.count(size) >= len(sizes) - 1
         self._expected = size if len(sizes) > _FEW and alike and 0 < size <= _LONGEST else 0
 
-    def _came_early(self, client: End) -> list[bytes]:
-        """Before it was connected anyone could send to its port: what was the client's."""
-        found = []
+    def _take_early(self, client: End) -> None:
+        """Before it was connected anyone could send to its port: tell the client's datagrams from
+        those of others."""
         with contextlib.suppress(OSError):
             while True:
                 data, sender = self._socket.recvfrom(MAX_DATAGRAM)
-                if end_of(sender) == client:
-                    found.append(data)
-        return found
+                end = end_of(sender)
+                if end == client:
+                    self._early.append(data)
+                else:
+                    self.strangers.append((data, end))
 
 
 def probe(buffer: int, coalescing: bool) -> tuple[int, bool]:

@@ -299,20 +299,28 @@ class ServerLoop:
             port.send(acks, local, to)
         self._show(peer, (local, port.port), to, view, sizes, acks)
         if acks and peer == to and session not in self._data and session.successor is None:
-            self._connect(session, (local, port.port), peer, now)
+            self._connect(session, port, slot, local, peer, now)
 
-    def _connect(self, session: Session, local: End, client: End, now: float) -> None:
+    def _connect(
+        self, session: Session, port: SharedPort, slot: int, local: str, client: End, now: float
+    ) -> None:
         """Have a dump that began go on on a socket of its own, if there can be one."""
         options = self._options
         try:
             data_socket = DataSocket(
-                local, client, buffer=options.receive_buffer, coalescing=options.coalescing
+                (local, port.port),
+                client,
+                buffer=options.receive_buffer,
+                coalescing=options.coalescing,
             )
         except OSError:
             return
         self._data[session] = [data_socket]
         self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
         self._on_data(session, data_socket, now)
+        for data, peer in data_socket.strangers:
+            arrival = Arrival(peer, local, len(data), [len(data)])
+            self._take_shared(port, slot, arrival, data, now)
 
     def _on_data(self, session: Session, data_socket: DataSocket, now: float) -> None:
         if session.busy:  # in another thread, which the disk holds up

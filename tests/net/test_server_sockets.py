@@ -143,6 +143,7 @@ def test_of_what_came_before_the_socket_was_connected_the_clients_is_heard(buffe
         assert opened.receive(buffer) == [4]
         assert bytes(buffer.view[:4]) == b"data"
         assert opened.receive(buffer) == []
+        assert opened.strangers == [(b"evil", (STRANGER, 20024))]  # to go on where it was to go
         opened.close()
 
 

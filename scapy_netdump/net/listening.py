@@ -101,9 +101,9 @@ class SharedPort:
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             ask_for_destination(self._socket)
-            share(self._socket)
             self._socket.setblocking(False)
             self._socket.bind(address_of((address, 0)))
+            share(self._socket)  # not before: the system might choose one that is shared already
             ask_for_buffer(self._socket, _SHARED_BUFFER)
             if coalescing:
                 join_received(self._socket)
@@ -143,5 +143,5 @@ class SharedPort:
 
 
 def share(sock: socket.socket) -> None:
-    """Let other sockets of the same user be bound to the same port, before it is bound."""
+    """Let other sockets of the same user that say the same be bound to the same port."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -94,6 +94,7 @@ class DataSocket:
         family = socket.AF_INET6 if ":" in local[0] else socket.AF_INET
         #: What others sent to its port before it was connected, each with its sender.
         self.strangers: list[tuple[bytes, End]] = []
+        self._peer: object = None
         self._most = self.MOST
         self._alone = 0
         self._expected = 0  # the size of the many that come at a time; 0: not so many do
@@ -103,6 +104,7 @@ class DataSocket:
             share(self._socket)
             self._socket.bind(address_of(local))
             self._socket.connect(address_of(client))
+            self._peer = self._socket.getpeername()
             self._early: list[bytes] = []
             self._take_early(client)
             ask_for_buffer(self._socket, buffer)
@@ -136,10 +138,13 @@ class DataSocket:
             if end > last:
                 break
             try:
-                size, ancillary, _, _ = receive([buffer[end:]], SIZE_ROOM)
+                size, ancillary, _, sender = receive([buffer[end:]], SIZE_ROOM)
             except BlockingIOError:
                 break
             except OSError:
+                continue
+            if sender != self._peer:  # was on its way to this port when that was connected
+                self.strangers.append((bytes(buffer[end : end + size]), end_of(sender)))
                 continue
             calls += 1
             sizes += datagram_sizes(size, ancillary) if ancillary else (size,)

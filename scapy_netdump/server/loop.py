@@ -318,7 +318,8 @@ class ServerLoop:
         self._data[session] = [data_socket]
         self._polling.watch(data_socket, partial(self._on_data, session, data_socket))
         self._on_data(session, data_socket, now)
-        for data, peer in data_socket.strangers:
+        strangers, data_socket.strangers = data_socket.strangers, []
+        for data, peer in strangers:
             arrival = Arrival(peer, local, len(data), [len(data)])
             self._take_shared(port, slot, arrival, data, now)
 

@@ -177,6 +177,14 @@ def test_a_dump_goes_on_at_its_port_on_a_socket_of_its_own(shared, buffer):
     opened.close()
 
 
+def test_no_two_shared_ports_are_one():
+    """The system takes any port that is shared already for free, if the next one is shared too."""
+    opened = [SharedPort(SERVER, coalescing=False) for _ in range(400)]
+    assert len({port.port for port in opened}) == 400
+    for port in opened:
+        port.close()
+
+
 @needs_joining
 @pytest.mark.parametrize("together", [1, 12])
 def test_datagrams_that_the_system_joined_have_their_own_sizes(shared, together):

@@ -22,6 +22,7 @@ from ..core.receiving.limits import Limits
 from ..core.receiving.receiver import Receiver
 from ..core.receiving.session import Session
 from ..core.receiving.sinks import Sinks
+from ..errors import NetdumpError
 from ..formats import ACK_PORT, HERALD_PORT
 from ..net.ends import End
 from ..net.listening import Arrival, HeraldSocket, SharedPort, SocketError
@@ -184,6 +185,7 @@ class ServerLoop:
         """Serve until `stop`, once; returns when all dumps are ended, filed and told of."""
         self.start()
         try:
+            _start_threads(self._filers)
             for listener in self._listeners:
                 self._open_ports(listener)
                 self._polling.watch(listener.heralds, partial(self._on_heralds, listener))
@@ -224,6 +226,8 @@ class ServerLoop:
 
     def _turn(self) -> None:
         self._polling.turn()
+        if self._held_up or self._late:
+            self._go_on(time.monotonic())
 
     @property
     def _buffer(self) -> ReceiveBuffer:
@@ -281,7 +285,6 @@ class ServerLoop:
             if arrival is None:
                 break
             self._take_shared(port, slot, arrival, buffer[: arrival.end], now)
-        self._go_on(now)
         self._settle(now)
 
     def _take_shared(
@@ -332,8 +335,6 @@ class ServerLoop:
         sizes = data_socket.receive(buffer)
         if sizes:
             self._take_data(session, data_socket, buffer.view[: sum(sizes)], sizes, now)
-        if self._held_up or self._late:
-            self._go_on(now)
         self._settle(now)
 
     def _take_data(
@@ -478,6 +479,18 @@ class ServerLoop:
             self._filers.shutdown()
             self.close()
         self._tell_filed()
+
+
+def _start_threads(filers: ThreadPoolExecutor) -> None:
+    """Have all threads of a pool by now: later the system may have none for a moment."""
+    everyone = threading.Barrier(_FILERS + 1)
+    try:
+        for _ in range(_FILERS):
+            filers.submit(everyone.wait)
+        everyone.wait()
+    except RuntimeError as error:
+        everyone.abort()
+        raise NetdumpError(f"no threads to file dumps in: {error}") from None
 
 
 def _places(addresses: int) -> tuple[int, int]:

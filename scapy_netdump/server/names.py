@@ -81,7 +81,13 @@ class Lookups(Generic[Item]):
             if address in self._asked:
                 return True
             self._asked.add(address)
-        threading.Thread(target=self._ask, args=(address,), daemon=True).start()
+        try:
+            threading.Thread(target=self._ask, args=(address,), daemon=True).start()
+        except RuntimeError:  # the system has no thread for it now
+            with self._lock:
+                self._asked.discard(address)
+                del self._waiting[address]
+            return False
         return True
 
     def ready(self, now: float) -> list[Item]:

@@ -63,7 +63,7 @@ class _OutsideSink:
         return self._outside(self._sink.finish, account, verdict)
 
     def close(self) -> None:
-        self._sink.close()
+        self._outside(self._sink.close)
 
     def discard(self) -> None:
         self._outside(self._sink.discard)

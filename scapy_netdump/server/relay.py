@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from threading import get_ident
 from typing import TypeVar
 
+from ..errors import NetdumpError
+
 Result = TypeVar("Result")
 
 #: Seconds outside after which another thread runs the loop: longer than a disk cache takes, and
@@ -41,8 +43,8 @@ class Relay:
         self._lock = threading.Lock()
         self._holder = 0  # the thread that has the lock, if it is one of these
         self._leader = 0  # the thread that runs the loop
-        self._outside = False  # whether that one is outside, for the so manieth time
-        self._times = 0
+        self._outside = False  # whether that one is outside
+        self._turns = 0  # how often it had done all that there was to do
         self._over = False
         self._ended = threading.Event()
         self._watching = threading.Event()
@@ -52,7 +54,10 @@ class Relay:
     def run(self) -> None:
         """Run the loop until `finish`; what a turn raises comes out, in whatever thread it was.
         Some thread may still be outside then: see `join`."""
-        self._start_watcher()
+        try:
+            self._start_watcher()
+        except RuntimeError as error:
+            raise NetdumpError(f"no thread for the server's loop: {error}") from None
         with self._inside():
             self._lead()
         while not self._ended.wait(_LOOK_UP):  # for signals that another thread was given
@@ -83,7 +88,6 @@ class Relay:
         if self._holder != me:
             return call(*arguments)
         if self._leader == me:
-            self._times += 1
             self._outside = True
         self._holder = 0
         self._lock.release()
@@ -99,6 +103,7 @@ class Relay:
         """Call what waits for something to do, without the lock; with it again after that."""
         if self._holder != get_ident():
             return call(*arguments)
+        self._turns += 1
         self._holder = 0
         self._lock.release()
         try:
@@ -131,19 +136,25 @@ class Relay:
             self._watching.set()
 
     def _start_watcher(self) -> None:
+        """RuntimeError if the system has no thread for it."""
         thread = threading.Thread(target=self._look, name="netdump-relay", daemon=True)
-        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         thread.start()
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
 
     def _look(self) -> None:
-        """Look at the thread that runs the loop until there is need to do it in its place."""
+        """Look at the thread that runs the loop until there is need to do it in its place: it is
+        outside, and has not done what it was at in a while, be it at one call or at many."""
         while not self._over:
             self._watching.wait()
-            before = self._times
+            before = self._turns
             time.sleep(_PATIENCE)
-            if self._outside and self._times == before:
+            if self._outside and self._turns == before:
                 with self._inside():
-                    if self._outside and self._times == before and not self._over:
+                    if self._turns != before or self._over:
+                        continue
+                    try:
                         self._start_watcher()
-                        self._lead()
-                        return
+                    except RuntimeError:  # nobody would look then: this one goes on to do so
+                        continue
+                    self._lead()
+                    return

@@ -64,7 +64,8 @@ class Directory:
         """Give the descriptor back. Whoever uses the directory afterwards gets OSError."""
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # it is given back all the same
+                os.close(descriptor)
 
     def below(self, path: bytes | str, *, create: bool = False) -> Directory:
         """The directory at a relative path from a HERALD; beneath.py has the rules.

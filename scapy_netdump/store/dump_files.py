@@ -208,7 +208,8 @@ class DumpFiles:
             return
         held, self._lock = self._lock, self.directory.replace_locked(self.info, text, self._lock)
         if held != self._lock:
-            os.close(held)
+            with contextlib.suppress(OSError):
+                os.close(held)
 
     def note_part(self, missing: Iterable[Range], end: int, finished: bool) -> None:
         """Have a mapfile beside the ``.part`` say what of its first ``end`` bytes is not here,
@@ -264,7 +265,8 @@ class DumpFiles:
         """Give up the lock of the info file."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            os.close(lock)
+            with contextlib.suppress(OSError):  # it is given back all the same
+                os.close(lock)
 
     def _save(self, kind: int, data: bytes) -> str | None:
         """Store a small file, unless it was created before or there is nothing to store."""

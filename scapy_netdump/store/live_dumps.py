@@ -356,9 +356,11 @@ class LiveDump:
 
     def _close(self, but: int | None = None) -> None:
         for kind in [kind for kind in self._descriptors if kind != but]:
-            os.close(self._descriptors.pop(kind))
+            with contextlib.suppress(OSError):  # what close(2) may tell, fsync(2) told before
+                os.close(self._descriptors.pop(kind))
         if self._other is not None:
-            os.close(self._other)
+            with contextlib.suppress(OSError):
+                os.close(self._other)
             self._other = None
         if self._opened is not None:
             self._opened.release()

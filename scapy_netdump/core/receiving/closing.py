@@ -52,8 +52,8 @@ class Closing:
         verdict = _hampered(account.verdict.because(self.cause), trouble)
         try:
             files = self.sink.finish(account, verdict).as_dict()
-        except NetdumpError as error:
-            trouble = str(error)
+        except Exception as error:  # what could not be filed costs no other dump
+            trouble = str(error) if isinstance(error, NetdumpError) else f"{error!r}"
             verdict = _hampered(verdict, trouble)
         return Ended(
             now,

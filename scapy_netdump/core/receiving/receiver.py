@@ -154,6 +154,8 @@ class Receiver:
             return None
         herald = self._heralds.last(peer[0], slot)
         if herald is None:
+            if message.type == formats.FINISHED:  # of nothing
+                return None
             if self._heralds.slot(self._key(peer)) != slot or self.sessions_of(peer):
                 return None
             herald = Herald(self._key(peer), peer[1], local, 1, b"", _FORGOTTEN, now)

@@ -321,6 +321,25 @@ def test_a_write_that_the_disk_holds_up_holds_up_nobody_else(first):
     assert sorted(sinks.vmcores()) == sorted([data, b"data" + b"more" * 20])
 
 
+def test_a_dump_that_was_held_up_before_a_herald_is_heard_again():
+    sinks = SlowSinks()
+    with serving(sinks, SERVER) as server, Client(CLIENT) as client:
+        assert client.herald(server.address)
+        assert client.say(VMCORE, 0, bytes(1000))
+        sinks.stuck = {1000}
+        relay = server.server._relay
+        with relay._lock:  # a moment in which it does nothing: the HERALD is the first it sees
+            client.socket.sendto(message(HERALD, 9), server.address)
+            client.socket.sendto(message(VMCORE, 10, 1000, b"held up"), client.server)
+        assert sinks.waiting.wait(PATIENCE)
+        client.socket.sendto(message(VMCORE, 11, 1007, b"behind it"), client.server)
+        time.sleep(3 * QUIET)  # by now another thread runs the loop, and has seen that
+        sinks.released.set()
+        heard = {client.hear() for _ in range(3)}
+        assert heard == {wire.ack(number) for number in (9, 10, 11)}
+        assert client.say(VMCORE, 1016, b"goes on")
+
+
 class StutteringSinks(MemorySinks):
     """Dumps in memory, on a disk that takes a moment now and then."""
 

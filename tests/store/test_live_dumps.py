@@ -268,6 +268,24 @@ def test_what_cannot_be_synced_is_not_acked(crash: Path, monkeypatch: pytest.Mon
     dumps.close()
 
 
+def test_an_error_at_close_costs_nothing(
+    dumps: LiveDumps, crash: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS may have one."""
+    dump, _ = received(dumps, b"v" * 5000)
+    dump.keep_other(VMCORE, 0, b"w")
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        dump._close()
+    dump.close()
+
+
 # Second versions of bytes
 
 

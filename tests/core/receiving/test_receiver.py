@@ -470,6 +470,22 @@ def test_a_finished_that_could_not_be_remembered_comes_again(world):
     assert world.told(Ended)[0].reason == "success"
 
 
+def test_while_messages_are_taken_no_others_are(world):
+    """Another thread may try, while the disk holds up the first."""
+    session = world.herald()
+    world.said(session, vmcore(2, 0))
+    sink, taken = world.sinks.dumps[0], []
+
+    def during(kind: int, offset: int) -> None:
+        sink.fail = lambda *_: None
+        taken.append(session.session.receive(vmcore(4, 8), 0.0))
+
+    sink.fail = during
+    assert world.said(session, vmcore(3, 4)) == [3]
+    assert taken == [b""]
+    assert list(session.account.vmcore) == [(0, 8)]
+
+
 def test_an_info_file_that_cannot_be_rewritten_ends_no_dump(world):
     session = world.herald()
     world.said(session, vmcore(2, 0))

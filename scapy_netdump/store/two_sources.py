@@ -52,11 +52,11 @@ class TwoSources:
 
     @property
     def nothing_new(self) -> bool:
-        """Whether the fresh one, of the same size or of a complete dump, tells nothing that the
+        """Whether the fresh one, no longer than this or of a complete dump, tells nothing that the
         kept one does not, which has its name."""
         mine, fresh = self.kept.account, self.fresh
         known = mine.holes_known and not self.kept.vmcore.endswith(PART)
-        if not known or not (fresh.end == mine.end or self.kept.complete):
+        if not known or not (fresh.end <= mine.end or self.kept.complete):
             return False
         if self.differing.total or fresh.conflicting_bytes or fresh.stray.total:
             return False

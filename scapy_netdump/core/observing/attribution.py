@@ -62,7 +62,7 @@ class Attribution:
         latest = self._latest.get(peer)
         waiting = self._heralds.get(peer)
         if waiting is None and latest is not None:
-            waiting = latest.herald
+            waiting = latest.herald_copied_at(time)
         if waiting is not None:
             waiting.copies += 1
             return

@@ -238,6 +238,11 @@ class Conversation:
         """Whether a piece of the header or the key is not what is here."""
         return dump.contradicts(kind, int(stretch.messages.start[0]), stretch.payload(0))
 
+    def herald_copied_at(self, time: float) -> Herald | None:
+        """The HERALD before the messages that are held back, if another one may be a copy of it:
+        a client that was silent since says that it begins again."""
+        return self.herald if time - self._heard <= LONG_SILENCE else None
+
     def _silence(self, time: float) -> float:
         """How long the client was silent before a time, or before the HERALD that it sent."""
         if self.dump is None:

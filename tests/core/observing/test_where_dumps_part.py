@@ -307,3 +307,21 @@ def test_a_dump_that_begins_long_after_where_another_one_ends_is_another(half):
     assert len(in_any_order(traffic[:half], at(traffic[half:], START + 700)).dumps) == 2
     assert REBOOT_TIME < 70
     assert len(in_any_order(at(traffic[:half], START + 70), at(traffic[half:], START)).dumps) == 2
+
+
+@pytest.mark.parametrize("kept", [3, 8, 20])
+@pytest.mark.parametrize("gap", [8.0, 59.0, 61.0])
+def test_a_machine_that_breaks_off_again_and_again_has_a_dump_each_time(kept, gap):
+    """The HERALD of the third dump is no copy of the second's, which is still held back."""
+    second, third = (
+        replace(
+            DUMP, vmcore=Random(n).randbytes(1448) + VMCORE[1448 : SIZE // 2] + bytes(SIZE // 2)
+        )
+        for n in (2, 3)
+    )
+    traffic = DUMP.traffic()[:25]
+    for dump, messages in ((second, kept), (third, None)):
+        traffic += at(dump.traffic()[:messages], traffic[-1].time + gap)
+    observed = in_any_order(traffic)
+    assert [one.account.complete for one in observed.dumps] == [False, False, True]
+    assert observed.vmcore(observed.dumps[2]) == third.vmcore

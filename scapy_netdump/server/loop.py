@@ -11,6 +11,7 @@ import os
 import resource
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -149,6 +150,7 @@ class ServerLoop:
         self._data: dict[Session, list[DataSocket]] = {}
         self._held_up: list[tuple[Session, DataSocket]] = []
         self._late: dict[End, _Herald] = {}
+        self._untaken: Counter[str] = Counter()
         self._filers = ThreadPoolExecutor(_FILERS, "netdump-filer")
         self._filing: list[Future[Ended]] = []
         self._polling = Polling(self._on_alarm, self._on_wake, self._relay)
@@ -394,8 +396,11 @@ class ServerLoop:
                 self._answer(herald, now)
 
     def _answer(self, herald: _Herald, now: float) -> None:
-        self._take_waiting(herald, now)
         data, peer, local, listener = herald
+        if self._untaken[peer[0]]:  # another thread is about to take what its client sent before
+            self._late[peer] = herald
+            return
+        self._take_waiting(herald, now)
         if any(session.busy for session in self._receiver.sessions_of(peer)):
             self._late[peer] = herald  # what its client sent before is taken first
             return
@@ -411,21 +416,29 @@ class ServerLoop:
     def _take_waiting(self, herald: _Herald, now: float) -> None:
         """Take what waits where earlier HERALDs of this client led to: it was sent before this
         one. All of it first, and only then is anything acked: what a client sends when it hears
-        that may be of another dump."""
+        that may be of another dump. Until that is done no HERALD of those is answered whose data
+        it is, as the disk may have another thread run the loop meanwhile."""
         buffer = self._buffer
-        waiting: list[Callable[[], None]] = []
+        waiting: list[tuple[str, Callable[[], None]]] = []
         for slot in self._receiver.slots_of(herald.peer):
             port = herald.listener.ports[slot]
             while len(waiting) < DataSocket.MOST and (arrival := port.receive(buffer.view)):
                 data = bytes(buffer.view[: arrival.end])
-                waiting.append(partial(self._take_shared, port, slot, arrival, data, now))
+                first = partial(self._take_shared, port, slot, arrival, data, now)
+                waiting.append((arrival.sender[0], first))
         for session in self._receiver.sessions_of(herald.peer):
             for data_socket in () if session.busy else self._data.get(session, ()):
                 if sizes := data_socket.receive(buffer):
                     data = bytes(buffer.view[: sum(sizes)])
-                    waiting.append(partial(self._take_data, session, data_socket, data, sizes, now))
-        for take in waiting:
+                    call = partial(self._take_data, session, data_socket, data, sizes, now)
+                    waiting.append((session.client, call))
+        if not waiting:
+            return
+        self._untaken.update(address for address, _ in waiting)
+        for address, take in waiting:
             take()
+            self._untaken[address] -= 1
+        self._untaken = +self._untaken
 
     # What comes of it
 

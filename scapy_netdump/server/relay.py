@@ -25,7 +25,6 @@ Result = TypeVar("Result")
 #: much less than a client waits for an ack.
 _PATIENCE = 0.02
 
-
 #: Seconds between two looks of the first thread, in which Python handles all signals, when another
 #: one runs the loop.
 _LOOK_UP = 0.5
@@ -84,19 +83,14 @@ class Relay:
     def outside(self, call: Callable[..., Result], *arguments: object) -> Result:
         """Call what may wait for the disk, without the lock; with it again after that. A thread
         that is none of these just calls."""
-        me = get_ident()
-        if self._holder != me:
+        if self._holder != get_ident():
             return call(*arguments)
-        if self._leader == me:
+        if self._leader == get_ident():
             self._outside = True
-        self._holder = 0
-        self._lock.release()
         try:
-            return call(*arguments)
+            return self._unlocked(call, *arguments)
         finally:
-            self._lock.acquire()
-            self._holder = me
-            if self._leader == me:
+            if self._leader == get_ident():
                 self._outside = False
 
     def resting(self, call: Callable[..., Result], *arguments: object) -> Result:
@@ -104,6 +98,9 @@ class Relay:
         if self._holder != get_ident():
             return call(*arguments)
         self._turns += 1
+        return self._unlocked(call, *arguments)
+
+    def _unlocked(self, call: Callable[..., Result], *arguments: object) -> Result:
         self._holder = 0
         self._lock.release()
         try:

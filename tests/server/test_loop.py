@@ -32,6 +32,7 @@ from scapy_netdump.core.receiving.limits import Limits
 from scapy_netdump.errors import NetdumpError
 from scapy_netdump.formats import FINISHED, HERALD, KDH, VMCORE
 from scapy_netdump.net.server_sockets import has_ipv6
+from scapy_netdump.server import loop
 from scapy_netdump.server.loop import ServerLoop
 
 SERVER, CLIENT, STRANGER = "127.71.0.1", "127.71.1.1", "127.71.2.1"
@@ -338,6 +339,26 @@ def test_a_dump_that_was_held_up_before_a_herald_is_heard_again():
         heard = {client.hear() for _ in range(3)}
         assert heard == {wire.ack(number) for number in (9, 10, 11)}
         assert client.say(VMCORE, 1016, b"goes on")
+
+
+def test_no_herald_overtakes_data_that_was_received_and_is_not_taken(monkeypatch):
+    """Of two clients at one port, while the disk holds up the first of them."""
+    monkeypatch.setattr(loop, "_SLOTS", 1)
+    sinks = SlowSinks()
+    sinks.stuck = {5000}
+    with serving(sinks, SERVER) as server, Client(CLIENT) as slow, Client(STRANGER) as other:
+        assert slow.herald(server.address)
+        assert other.herald(server.address)
+        with server.server._relay._lock:
+            slow.socket.sendto(message(HERALD, 9), server.address)
+            slow.socket.sendto(message(VMCORE, 2, 5000, b"held up"), slow.server)
+            other.socket.sendto(message(VMCORE, 2, 0, b"its dump"), other.server)
+        assert sinks.waiting.wait(PATIENCE)
+        time.sleep(3 * QUIET)
+        other.socket.sendto(message(HERALD, 9), server.address)  # it began again
+        assert other.hear(QUIET) is None
+        sinks.released.set()
+        assert [other.hear(), other.hear()] == [wire.ack(2), wire.ack(9)]
 
 
 class StutteringSinks(MemorySinks):

@@ -71,18 +71,18 @@ class Heralds:
         digest = blake2b(text, digest_size=4, key=self._secret).digest()
         return int.from_bytes(digest, "big") % self.slots
 
-    def of(self, client: Key) -> Herald | None:
-        """The HERALD of a client after which no data came, if that is remembered."""
-        found = (self._last.get((client[0], slot)) for slot in self._order(client))
-        return next((one for one in found if one is not None and one.client == client), None)
+    def slots_of(self, client: Key) -> list[int]:
+        """The slots that a client was told of, and to which no data came."""
+        places = ((slot, self._last.get((client[0], slot))) for slot in self._order(client))
+        return [slot for slot, one in places if one is not None and one.client == client]
 
     def last(self, address: str, slot: int) -> Herald | None:
         """The HERALD after which a client was told of a slot, if that is remembered."""
         return self._last.get((address, slot))
 
-    def take(self, address: str, slot: int) -> None:
-        """Data came to a slot, or nothing is expected there any more."""
-        self._last.pop((address, slot), None)
+    def take(self, address: str, slot: int) -> Herald | None:
+        """Data came to a slot, or nothing is expected there any more: the HERALD that led there."""
+        return self._last.pop((address, slot), None)
 
     def oldest(self) -> tuple[int, Herald] | None:
         """The oldest HERALD after which nothing came, behind its slot."""

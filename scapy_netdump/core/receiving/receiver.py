@@ -67,10 +67,10 @@ class Receiver:
     port that they come to.
 
     ``secret``: some bytes that strangers must not know. ``by_port``: clients are told apart by
-    address and port, not by address alone. ``slots``: how
-    many data ports there are. ``most``: how many dumps there may be at once, those that linger or
-    are being filed included. ``note_heralds``: a HERALD after which nothing comes leaves an info
-    file. ``filing`` counts closings that are not done; whoever runs them keeps it.
+    address and port, not by address alone. ``slots``: how many data ports there are. ``most``:
+    how many dumps there may be at once, those that linger or are being filed included.
+    ``note_heralds``: a HERALD after which nothing comes leaves an info file. ``filing`` counts
+    closings that are not done; whoever runs them keeps it.
     """
 
     def __init__(
@@ -114,7 +114,10 @@ class Receiver:
 
     def slots_of(self, peer: tuple[str, int]) -> set[int]:
         """The slots to which a client may have sent data by now."""
-        return {*self._at(peer[0]), self._heralds.slot(self._key(peer))}
+        key, sessions = self._key(peer), self._at(peer[0])
+        if not sessions and not self._resting and not self._by_port:
+            return {self._heralds.slot(key)}
+        return {*sessions, self._heralds.slot(key), *self._heralds.slots_of(key)}
 
     def herald(
         self, peer: tuple[str, int], local: str, datagram: wire.Buffer, now: float
@@ -259,7 +262,8 @@ class Receiver:
         others = self.sessions_of((old.client, old.client_port))
         if any(one is not old and one.phase in _RECEIVING for one in others):
             return None  # it sends its dump elsewhere
-        herald = self._heralds.of(client) or Herald(
+        announced = [self._heralds.take(old.client, s) for s in self._heralds.slots_of(client)]
+        herald = next(filter(None, announced), None) or Herald(
             client, old.client_port, old.server, old.heralded, old.account.path, "", now
         )
         session = self._begin(herald._replace(note=_BEGAN_AGAIN), old.slot, now)
@@ -293,12 +297,12 @@ class Receiver:
                 if other is not session and other.phase is Phase.RUNNING:
                     other.end(TIMEOUT, _ANOTHER, now)
         elif session.phase is Phase.OVER:
-            session.sink.close()
             ended = session.closing is not None and session.closing.cause == _ANOTHER
             if ended or before is Phase.LINGERING:
                 self._rest(session, now)
             self._forget(session)
             self._outcome.gone.append(session)
+            session.sink.close()  # last: it may wait for the disk
         else:
             lingering = [one for one in self.sessions() if one.phase is Phase.LINGERING]
             if len(lingering) > self._limits.clients:

@@ -863,6 +863,15 @@ def test_no_more_dumps_begin_than_can_be_filed():
     assert begin(world, "203.0.113.1") == [[2]]
 
 
+def test_all_places_that_a_client_was_told_of_are_looked_at(world):
+    old = world.herald()
+    world.said(old, vmcore(2, 0), message(FINISHED, 3))
+    new = world.herald()  # which has another place, as the finished dump lingers in the first
+    assert world.receiver.slots_of(PEER) == {old.slot, new.slot}
+    assert world.said(old, vmcore(2, 0, b"next")) == [2]  # led there by a late ack
+    assert world.receiver.slots_of(PEER) == {old.slot}
+
+
 def test_data_that_comes_where_no_herald_led_begins_no_dump(world):
     slots = [world.receiver.session(PEER, LOCAL, slot, vmcore(2, 0), 0.0) for slot in range(64)]
     assert sum(session is not None for session in slots) == 1  # which a stranger has to guess

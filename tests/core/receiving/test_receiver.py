@@ -22,6 +22,7 @@ from scapy_netdump.core.receiving.events import (
     Started,
     WriteFailed,
 )
+from scapy_netdump.core.receiving.heralds import Herald, Heralds
 from scapy_netdump.core.receiving.limits import Limits, networks
 from scapy_netdump.core.receiving.receiver import Receiver
 from scapy_netdump.core.receiving.session import Phase, Session
@@ -958,3 +959,33 @@ def test_events_are_json():
     for event in world.events:
         assert json.loads(json.dumps(event.as_dict()))["event"] == event.kind
     assert session.phase is Phase.LINGERING
+
+
+def test_what_strangers_cost_at_most():
+    """README tells some of these, and the others bound a server's memory."""
+    limits = Limits()
+    assert (limits.clients, limits.ranges, limits.other) == (128, 2048, 16 << 20)
+    heralds = Heralds(64, b"")
+    slots = {}
+    for number in range(10_000):
+        address = f"10.{number >> 8}.{number & 255}.1"
+        said = Herald((address, 0), 20024, LOCAL, 1, b"", "", float(number))
+        slots[address] = heralds.note(said, ())
+    remembered = [address for address, slot in slots.items() if heralds.last(address, slot)]
+    assert remembered == list(slots)[-8192:]
+    assert set(slots.values()) == set(range(64))
+
+
+def test_how_long_and_how_many_places_rest_after_their_dumps():
+    world = World(heralds=1e6, clients=1000, linger=30.0)
+    ports = []
+    for number in range(260):
+        ports.append(world.herald((f"10.{number >> 8}.{number & 255}.1", 1)))
+        world.said(ports[-1], vmcore(2, 0), message(FINISHED, 3))
+        world.settle()
+    world.now = 31.0
+    world.receiver.expire(world.now)
+    late = [bool(world.said(port, vmcore(9, 0, b"late"))) for port in ports]
+    assert late == [True] * 4 + [False] * 256
+    world.now = 62.0
+    assert world.said(ports[-1], vmcore(9, 0, b"late")) == [9]
